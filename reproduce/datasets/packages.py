@@ -1,0 +1,18 @@
+"""Data that come inside installed packages are read from where the package lies, without importing it."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from reproduce.errors import UserError
+
+
+def package_folder(package: str) -> Path:
+    """Folder of an installed package.
+
+    Raises:
+        UserError: the package is not installed.
+    """
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        raise UserError(f"the data of package {package!r} are needed and it is not installed: run `make setup`")
+    return Path(spec.origin).parent

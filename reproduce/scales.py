@@ -1,0 +1,95 @@
+"""Scales: how much of each study is run, and on what. What defines a number is not here but beside its function.
+
+embedded  2 cores, no network: real data that comes inside packages, narrow nets trained in minutes.
+subset    the 1,000 one-per-class ImageNet photographs and the released weights, fetched.
+paper     ILSVRC2012 validation and the released weights.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from reproduce.errors import UserError
+
+
+@dataclass(frozen=True)
+class Testbed:
+    """Nets and the data that they are judged on.
+
+    dataset: a key of DATASETS.
+    widths:  architecture -> channel multiplier.
+    weights: "trained": here, on the train split; "package": inside an installed package;
+             "released": the X-DNN authors' checkpoints.
+    images:  study -> number of test images, for one architecture where the key is (study, architecture).
+    variants: which kinds of each net, the regular one first.
+    seeds:   training seeds, relative to the run's.
+    """
+
+    dataset: str
+    widths: Mapping[str, float]
+    weights: str
+    images: Mapping[str | tuple[str, str], int]
+    variants: tuple[str, ...] = ("regular", "x")
+    seeds: tuple[int, ...] = (0,)
+
+    def count(self, study: str, model: str) -> int:
+        """Number of test images of ``study`` for an architecture."""
+        return self.images.get((study, model), self.images.get(study, 0))
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A name, what it costs, and its testbeds.
+
+    ``estimates_paper``: do its numbers estimate the papers' quantities? Only then do reported values stand beside them.
+    """
+
+    name: str
+    about: str
+    testbeds: tuple[Testbed, ...]
+    estimates_paper: bool = False
+
+
+PAPER_NETS = {"alexnet": 1.0, "vgg16": 1.0, "resnet50": 1.0}
+
+SCALES: dict[str, Scale] = {
+    "embedded": Scale(
+        "embedded",
+        "narrow nets trained here on digits-on-photos, 64 px; about ten minutes on 2 cores, nothing is downloaded",
+        (
+            Testbed(
+                "digits-on-photos",
+                {"alexnet": 0.25, "vgg16": 0.125, "resnet50": 0.125},
+                "trained",
+                {"table1": 1_000, "mard": 160, "convergence": 16, "contrast": 1_000, ("gallery", "alexnet"): 3},
+            ),
+            Testbed("imagenet-20", {"efficientnet_lite0": 1.0}, "package", {"gallery": 3}, ("regular", "wrapped")),
+        ),
+    ),
+    "subset": Scale(
+        "subset",
+        "the authors' released nets on 1,000 ImageNet photographs, one per class; minutes on one GPU",
+        (Testbed("imagenet-sample", PAPER_NETS, "released", {"table1": 1_000, "mard": 320, "convergence": 16, "contrast": 1_000}),),
+        estimates_paper=True,
+    ),
+    "paper": Scale(
+        "paper",
+        "the authors' released nets on the 50,000 images of ILSVRC2012's validation set; about a day on one GPU",
+        (Testbed("imagenet-val", PAPER_NETS, "released", {"table1": 50_000, "mard": 50_000, "convergence": 256, "contrast": 50_000}),),
+        estimates_paper=True,
+    ),
+}  # fmt: skip
+
+
+def nearest(kind: str, name: str, known: Mapping[str, object]) -> UserError:
+    """The error for an unknown name, with the nearest known one."""
+    close = get_close_matches(name, known, 1, cutoff=0.4)
+    hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(known)}"
+    return UserError(f"unknown {kind} {name!r}; {hint}")
+
+
+def find_scale(name: str) -> Scale:
+    """The scale of that name. Raises UserError with the nearest name where there is none."""
+    if name not in SCALES:
+        raise nearest("scale", name, SCALES)
+    return SCALES[name]

@@ -1,0 +1,1 @@
+"""Training: supervised recipes for the nets that the studies judge."""

@@ -1,0 +1,173 @@
+"""Every study runs end to end on a smoke scale: a tiny data set, nets trained for one epoch, all outputs, claims, resuming."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from rich.console import Console
+
+from reproduce import datasets
+from reproduce.cells import Cells
+from reproduce.datasets import Dataset, Images
+from reproduce.run import Run
+from reproduce.runner import run_studies
+from reproduce.scales import SCALES, Scale, Testbed
+from reproduce.studies import STUDIES, convergence
+from reproduce.studies.study import Claim, select
+from reproduce.training import supervised
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def blobs(split: str, cells: Cells) -> Images:
+    """Two classes, a bright square left or right: learned in one epoch."""
+    generator = torch.Generator().manual_seed(split == "test")
+    count = 512 if split == "train" else 320
+    targets = torch.randint(2, (count,), generator=generator)
+    pixels = torch.randint(0, 60, (count, 3, 64, 64), generator=generator, dtype=torch.uint8)
+    masks = torch.zeros(count, 64, 64, dtype=torch.bool)
+    for image, mask, target in zip(pixels, masks, targets, strict=True):
+        mask[20:40, 8 + 32 * int(target) : 24 + 32 * int(target)] = True
+        image[:, mask] += 180
+    return Images(pixels, targets, (0.2,) * 3, (0.2,) * 3, classes=2, masks=masks)
+
+
+SMOKE_IMAGES = {"table1": 64, "mard": 32, "convergence": 2, "contrast": 64, "gallery": 2}
+SMOKE = Scale("smoke", "for tests", (Testbed("blobs", {"alexnet": 0.125}, "trained", SMOKE_IMAGES),))
+
+
+@pytest.fixture
+def smoke(tmp_path, monkeypatch):
+    monkeypatch.setitem(datasets.DATASETS, "blobs", Dataset(blobs, {"blobs": 1}, 64, 2, "made here", ("train", "test")))
+    monkeypatch.setitem(supervised.RECIPES, "alexnet", supervised.Recipe(epochs=2, learning_rate=2e-3))
+    monkeypatch.setattr(convergence, "STEPS", (1, 2, 4, 8, 16, 128))
+    monkeypatch.setattr(convergence, "REFERENCE_SAMPLES", 128)
+    return Run(SMOKE, Cells(tmp_path / "cells", {}), tmp_path / "results" / "smoke")
+
+
+class Log(Console):
+    """A console that keeps what it prints."""
+
+    def __init__(self):
+        super().__init__(file=None, quiet=True)
+        self.lines = []
+
+    def print(self, *things, **options):
+        self.lines += [str(thing) for thing in things]
+
+
+def test_all_studies_write_all_their_files_and_a_second_run_computes_nothing(smoke):
+    run_studies(list(STUDIES.values()), smoke, log := Log())
+    assert any(re.match(r"\[1/\d+\] train alexnet regular: \d+ s", line) for line in log.lines)
+    for name, study in STUDIES.items():
+        for suffix in (".csv", ".json", ".md", ".tex", ".png", ".pdf"):
+            assert (smoke.results / f"{name}{suffix}").stat().st_size > 0, f"{name}{suffix}"
+        rows = pd.read_csv(smoke.results / f"{name}.csv")
+        assert {"model", "variant", "metric", "value", "low", "high", "n"} <= set(rows)
+        assert ((rows["low"] <= rows["value"]) & (rows["value"] <= rows["high"])).mean() > 0.99
+        assert "reported" not in rows, "a small scale must not print its numbers beside the paper's"
+        record = json.loads((smoke.results / f"{name}.json").read_text())
+        assert len(record["claims"]) == len(study.claims)
+        assert {"commit", "dirty", "packages", "hardware", "threads", "seed", "date"} <= set(record["provenance"])
+        assert len(record["data"]["blobs"]) == 64
+    claims = pd.read_csv(smoke.results / "claims.csv", keep_default_na=False)
+    assert list(claims) == ["study", "claim", "source", "reported", "measured", "verdict"]
+    assert claims["verdict"].isin({"reproduced", "not reproduced"}).all()
+    report = (smoke.results / "report.md").read_text()
+    assert all(study.title in report for study in STUDIES.values())
+
+    before = {path: path.stat().st_mtime_ns for path in smoke.results.iterdir() if path.suffix != ".md"}
+    run_studies(list(STUDIES.values()), smoke, log := Log())
+    assert log.lines == []
+    assert all(path.stat().st_mtime_ns == when for path, when in before.items() if path.name != "claims.csv")
+
+
+def test_the_central_claims_hold_on_the_smoke_nets_too(smoke):
+    run_studies([STUDIES["table1"], STUDIES["contrast"]], smoke, Log())
+    rows = pd.read_csv(smoke.results / "table1.csv").set_index(["variant", "metric"])["value"]
+    assert rows["x", "mard"] < 0.1 < 5 < rows["regular", "mard"]
+    assert rows["x", "mard_float64"] < 1e-9
+    assert rows["x", "top1"] > 90
+    changed = pd.read_csv(smoke.results / "contrast.csv").query("metric == 'predictions_changed' and variant == 'x'")
+    assert (changed["value"] == 0).all()
+
+
+def test_force_computes_the_study_again_and_keeps_the_trained_nets(smoke):
+    run_studies([STUDIES["contrast"]], smoke, Log())
+    run_studies([STUDIES["contrast"]], smoke, log := Log(), force=True)
+    assert [line.split(": ")[0] for line in log.lines[:2]] == [
+        "[1/2] contrast alexnet regular",
+        "[2/2] contrast alexnet x",
+    ]
+
+
+def test_the_same_seed_gives_the_same_table_and_another_seed_another(smoke, tmp_path):
+    study = STUDIES["table1"]
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        run = replace(smoke, cells=Cells(tmp_path / name, {}), results=tmp_path / name / "results", seed=seed)
+        run_studies([study], run, Log())
+    tables = [(tmp_path / name / "results" / "table1.csv").read_text() for name in "abc"]
+    assert tables[0] == tables[1] != tables[2]
+
+
+def test_an_interrupted_run_goes_on(smoke, monkeypatch):
+    study = STUDIES["contrast"]
+    with monkeypatch.context() as patch:
+        patch.setattr("reproduce.studies.contrast.topk", None, raising=False)
+        trained = smoke.cells.get(smoke.training(smoke.nets("contrast")[0][0]))
+    assert trained["log"][-1]["train_top1"] > 0.5
+    run_studies([study], smoke, log := Log())
+    assert not any("train alexnet regular" in line for line in log.lines)
+    assert any("train alexnet x" in line for line in log.lines)
+
+
+def test_data_that_is_not_there_is_a_reason_not_a_hole(smoke, tmp_path):
+    scale = Scale("far", "for tests", (Testbed("imagenet-far", {"alexnet": 1.0}, "released", SMOKE_IMAGES),), True)
+    run = replace(smoke, scale=scale, results=tmp_path / "far")
+    run_studies([STUDIES["table1"]], run, log := Log())
+    claims = pd.read_csv(run.results / "claims.csv")
+    assert (claims["verdict"] == "not run: needs imagenet-far (make data SCALE=far)").all()
+    assert "not run" in (run.results / "report.md").read_text()
+    assert any("imagenet-far" in line for line in log.lines)
+
+
+def test_a_claim_that_does_not_hold_is_not_reproduced(smoke):
+    false = Claim("The moon is a cheese", "nowhere", "", lambda rows: (False, "rock"))
+    study = replace(STUDIES["contrast"], claims=(false,))
+    run_studies([study], smoke, Log())
+    claims = pd.read_csv(smoke.results / "claims.csv")
+    assert claims["verdict"].tolist() == ["not reproduced"]
+
+
+def test_reported_values_stand_beside_ours_only_where_the_scale_estimates_them(smoke):
+    run_studies([STUDIES["table1"]], replace(smoke, scale=replace(SMOKE, estimates_paper=True)), Log())
+    rows = pd.read_csv(smoke.results / "table1.csv").set_index(["variant", "metric"])["reported"]
+    assert rows["regular", "top5"] == 79.21 and rows["x", "mard"] == 1.2
+    assert "in the paper" in (smoke.results / "table1.md").read_text()
+
+
+# --- the house ---
+
+
+def test_every_study_is_a_make_target_and_in_every_order():
+    makefile = (ROOT / "Makefile").read_text()
+    assert re.search(r"^STUDIES := (.*)$", makefile, re.M)[1].split() == list(STUDIES)
+
+
+def test_every_scale_names_known_models_and_studies():
+    for scale in SCALES.values():
+        for bed in scale.testbeds:
+            for key in bed.images:
+                name = key if isinstance(key, str) else key[0]
+                assert name in STUDIES or name == "mard", name
+
+
+def test_select_says_what_is_missing():
+    from reproduce.studies.study import NotRun
+
+    with pytest.raises(NotRun, match="no rows with variant = x"):
+        select(pd.DataFrame({"variant": ["regular"]}), variant="x")
