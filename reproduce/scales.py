@@ -69,7 +69,16 @@ SCALES: dict[str, Scale] = {
     "subset": Scale(
         "subset",
         "the authors' released nets on 1,000 ImageNet photographs, one per class; minutes on one GPU",
-        (Testbed("imagenet-sample", PAPER_NETS, "released", {"table1": 1_000, "mard": 320, "convergence": 16, "contrast": 1_000}),),
+        (
+            Testbed(
+                "imagenet-sample", PAPER_NETS, "released",
+                {"table1": 1_000, "mard": 320, "convergence": 16, "contrast": 1_000, ("gallery", "alexnet"): 4},
+            ),
+            Testbed(
+                "imagenet-sample", {"efficientnet_lite0": 1.0}, "package",
+                {"table1": 1_000, "mard": 32, "contrast": 1_000, "gallery": 4}, ("regular", "wrapped"),
+            ),
+        ),
         estimates_paper=True,
     ),
     "paper": Scale(
