@@ -39,7 +39,7 @@ class Net:
         return f"{self.model} {self.variant}"
 
 
-Measure = Callable[[Tick, nn.Module, Images], Value]
+Measure = Callable[..., Value]  # (tick, model, images, *values of further cells)
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,15 +148,18 @@ class Run:
 
     def cell(
         self, study: str, version: int, net: Net, measure: Measure, *,
-        images: int, seconds: float, **protocol: Any,
+        images: int, seconds: float, needs: tuple[Cell, ...] = (), **protocol: Any,
     ) -> Cell:  # fmt: skip
         """A cell that measures one net on the first ``images`` test images: ``measure(tick, model, images) -> Value``.
 
         ``protocol`` holds the constants that decide the number; with study, version, net and data they are the key.
+        ``needs`` are other cells whose values ``measure`` takes after the images.
         """
+        weights = self.needs(net)
 
         def compute(tick: Tick, *needed: Value) -> Value:
-            value = measure(tick, self.load(net, *needed), self.images_for(net, images))
+            model = self.load(net, *needed[: len(weights)])
+            value = measure(tick, model, self.images_for(net, images), *needed[len(weights) :])
             return value | {"net": asdict(net)}
 
         key = {
@@ -167,7 +170,7 @@ class Run:
             "images": images,
             "protocol": protocol,
         }
-        return Cell(f"{study} {net.label}", key, compute, self.needs(net), seconds)
+        return Cell(f"{study} {net.label}", key, compute, weights + needs, seconds)
 
     def generator(self, *purpose: object) -> torch.Generator:
         """A CPU generator that depends on the run's seed and on what it is for, not on what ran before."""

@@ -61,9 +61,10 @@ SCALES: dict[str, Scale] = {
                 "digits-on-photos",
                 {"alexnet": 0.25, "vgg16": 0.125, "resnet50": 0.125},
                 "trained",
-                {"table1": 1_000, "mard": 160, "convergence": 16, "contrast": 1_000, ("gallery", "alexnet"): 3},
+                {"table1": 1_000, "mard": 160, "convergence": 16, "contrast": 1_000, ("gallery", "alexnet"): 3,
+                 "table2": 200, ("table2", "alexnet"): 500, "ground-truth": 200, ("ground-truth", "alexnet"): 500},
             ),
-            Testbed("imagenet-20", {"efficientnet_lite0": 1.0}, "package", {"gallery": 3}, ("regular", "wrapped")),
+            Testbed("imagenet-20", {"efficientnet_lite0": 1.0}, "package", {"gallery": 3, "table2": 8}, ("regular", "wrapped")),
         ),
     ),
     "subset": Scale(
@@ -72,11 +73,11 @@ SCALES: dict[str, Scale] = {
         (
             Testbed(
                 "imagenet-sample", PAPER_NETS, "released",
-                {"table1": 1_000, "mard": 320, "convergence": 16, "contrast": 1_000, ("gallery", "alexnet"): 4},
+                {"table1": 1_000, "mard": 320, "convergence": 16, "contrast": 1_000, ("gallery", "alexnet"): 4, "table2": 1_000},
             ),
             Testbed(
                 "imagenet-sample", {"efficientnet_lite0": 1.0}, "package",
-                {"table1": 1_000, "mard": 32, "contrast": 1_000, "gallery": 4}, ("regular", "wrapped"),
+                {"table1": 1_000, "mard": 32, "contrast": 1_000, "gallery": 4, "table2": 200}, ("regular", "wrapped"),
             ),
         ),
         estimates_paper=True,
@@ -84,7 +85,8 @@ SCALES: dict[str, Scale] = {
     "paper": Scale(
         "paper",
         "the authors' released nets on the 50,000 images of ILSVRC2012's validation set; about a day on one GPU",
-        (Testbed("imagenet-val", PAPER_NETS, "released", {"table1": 50_000, "mard": 50_000, "convergence": 256, "contrast": 50_000}),),
+        (Testbed("imagenet-val", PAPER_NETS, "released", {"table1": 50_000, "mard": 50_000, "convergence": 256, "contrast": 50_000,
+                                                            "table2": 50_000}),),
         estimates_paper=True,
     ),
 }  # fmt: skip
