@@ -75,7 +75,7 @@ def _check_euler(attributions: Tensor, logits: Tensor, name: str) -> None:
 
 
 @contextmanager
-def _frozen(model: nn.Module) -> Iterator[None]:
+def frozen(model: nn.Module) -> Iterator[None]:
     """No graph is kept for the parameters: saves the memory that their gradients would need."""
     trainable = [p for p in model.parameters() if p.requires_grad]
     for parameter in trainable:
@@ -132,7 +132,7 @@ def raw_gradient(model: nn.Module, points: Tensor, targets: Tensor, *, create_gr
         x = points if points.requires_grad else points.detach().requires_grad_()
         score = target_logits(model, x, targets)
         return score, torch.autograd.grad(score.sum(), x, create_graph=True)[0]
-    with _frozen(model), torch.enable_grad():
+    with frozen(model), torch.enable_grad():
         x = points.detach().requires_grad_()
         score = target_logits(model, x, targets)
         return score.detach(), torch.autograd.grad(score.sum(), x)[0]  # rows are independent: the sum keeps them apart
