@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from reproduce.attributions.paths import chosen_chunk
+from reproduce.attributions.paths import chunk_size
 
 RELEASED_STEP = 224  # pixels per step in MFABA's evaluation, one row of its images
 RANKINGS = ("channels", "pixels")
@@ -75,7 +75,7 @@ def insertion_deletion(
         )
     place = ranks(attributions, ranking).view(len(inputs), -1, *inputs.shape[2:])  # (B, C or 1, H, W)
     empty = torch.as_tensor(substrate).to(inputs).broadcast_to(inputs.shape)
-    size = chosen_chunk(inputs, chunk)
+    size = chunk_size(inputs, chunk)
     steps = -(-place[0].numel() // place.shape[1] // step) if len(inputs) else 1
     parts = [
         _curves(model, x, e, p, step, steps, size)
