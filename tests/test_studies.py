@@ -44,6 +44,7 @@ SMOKE_IMAGES = {
     "gallery": 2,
     "table2": 12,
     "ground-truth": 12,
+    "cost": 2,
 }
 SMOKE = Scale("smoke", "for tests", (scales.Testbed("blobs", {"alexnet": 0.125}, "trained", SMOKE_IMAGES),))
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import torch
 
-os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # the profiler announces itself on standard error
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler announces itself on standard error
 
 
 def peak_bytes(call: Callable[[], object], device: torch.device | str = "cpu") -> int:
