@@ -7,6 +7,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+import requests
 
 from reproduce.datasets.fetch import Manual, Remote, Store, WrongHash, digest_of, fetched, manifest
 from reproduce.errors import UserError
@@ -178,3 +179,21 @@ def test_what_is_not_there_names_the_command(tmp_path):
         fetched("nhanes1/y_sparsity.npy", Store(tmp_path))
     with pytest.raises(UserError, match="'nothing' is not in"):
         fetched("nothing")
+
+
+def test_a_host_that_does_not_answer_is_asked_once(store, monkeypatch):
+    asked = []
+
+    class Dead:
+        def __init__(self, **options):
+            pass
+
+        def __call__(self, url, part, _):
+            asked.append(url)
+            raise requests.ConnectionError("no route")
+
+    monkeypatch.setattr("reproduce.datasets.fetch.pooch.HTTPDownloader", Dead)
+    for name in ("a", "b"):
+        with pytest.raises(UserError, match="nowhere.invalid cannot be reached"):
+            store.fetch(Remote(name, ("https://nowhere.invalid/" + name,), SHA, "none"))
+    assert asked == ["https://nowhere.invalid/a"]

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import urlsplit
 
 import pandas as pd
 import pooch
@@ -29,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MANIFEST = ROOT / "data" / "manifest.toml"
 TRIES = 3
 BACK_OFF = 1.0  # seconds before the second try; doubled before each further one
-TIMEOUT = 30  # seconds without a byte
+TIMEOUT = (10, 30)  # seconds to connect, seconds without a byte
 LOCK = "lock"
 
 
@@ -111,6 +112,9 @@ class Store:
     offline: bool = False
     progress: bool = False
     wait: Callable[[float], None] = time.sleep
+    unreachable: set[str] = field(
+        default_factory=set, compare=False
+    )  # hosts that did not answer are not asked for the next file
 
     def path(self, file: Remote, scale: str = "subset") -> Path:
         """Where a verified file lies.
@@ -220,7 +224,18 @@ class Store:
         return sources
 
     def _download(self, url: str, part: Path) -> None:
-        pooch.HTTPDownloader(progressbar=self.progress, timeout=TIMEOUT)(url, str(part), None)
+        host = urlsplit(url).netloc
+        if host in self.unreachable:
+            raise FileNotFoundError(f"{host} cannot be reached")
+        try:
+            pooch.HTTPDownloader(progressbar=self.progress, timeout=TIMEOUT)(url, str(part), None)
+        except (requests.ConnectionError, requests.Timeout) as error:
+            if (
+                not part.exists() or part.stat().st_size == 0
+            ):  # never connected; a connection cut half-way is worth another try
+                self.unreachable.add(host)
+                raise FileNotFoundError(f"{host} cannot be reached") from error
+            raise
 
     def _locked(self) -> dict[str, str]:
         try:
