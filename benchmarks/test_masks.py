@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from reproduce.attributions.paths import CHUNK_NUMBERS
+from reproduce.attributions.paths import chosen_chunk
 from reproduce.metrics.masks import FRACTIONS, blur, mask_curves
 from reproduce.models import build
 
@@ -24,7 +24,7 @@ IMAGES = {64: 16, 224: 2}
 
 def bare_passes(model: nn.Module, image: Tensor, passes: int) -> None:
     """``passes`` forward passes on ready images, in chunks of the engine's size."""
-    chunk = min(passes, max(1, CHUNK_NUMBERS["cpu"] // image.numel()))
+    chunk = min(passes, chosen_chunk(image, None))
     ready = image.expand(chunk, *image.shape[1:]).contiguous(memory_format=torch.channels_last)
     for first in range(0, passes, chunk):
         model(ready[: passes - first])

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from reproduce.attributions.paths import CHUNK_NUMBERS
+from reproduce.attributions.paths import chosen_chunk
 
 FRACTIONS = np.geomspace(0.01, 1.0, 16)
 ORDERS = ("positive", "negative", "absolute")
@@ -87,10 +87,7 @@ def mask_curves(
         ValueError: shapes that do not fit, attributions with NaN or infinity, chunk below 1.
     """
     maps = _pixel_maps(inputs, attributions)
-    if chunk is None:
-        chunk = max(1, CHUNK_NUMBERS.get(inputs.device.type, CHUNK_NUMBERS["cuda"]) // max(1, inputs[:1].numel()))
-    if chunk < 1:
-        raise ValueError(f"chunk must be >= 1, got {chunk}")
+    chunk = chosen_chunk(inputs, chunk)
     parts = []
     for first in range(0, len(inputs), chunk):
         part = slice(first, first + chunk)
