@@ -64,7 +64,7 @@ SCALES: dict[str, Scale] = {
                 {"table1": 1_000, "mard": 160, "convergence": 16, "contrast": 1_000, ("gallery", "alexnet"): 3,
                  "table2": 200, ("table2", "alexnet"): 500, "ground-truth": 200, ("ground-truth", "alexnet"): 500},
             ),
-            Testbed("imagenet-20", {"efficientnet_lite0": 1.0}, "package", {"gallery": 3, "table2": 8}, ("regular", "wrapped")),
+            Testbed("imagenet-20", {"efficientnet_lite0": 1.0}, "package", {"gallery": 3, "table2": 6}, ("regular", "wrapped")),
         ),
     ),
     "subset": Scale(

@@ -146,7 +146,7 @@ def _distinct(intervals: Tensor, pixels: int) -> tuple[Tensor, Tensor, Tensor, T
     code = (row[:, None, :, None] * (pixels + 1) + first) * (pixels + 1) + stop
     code, back = code.unique(return_inverse=True)
     row, first, stop = code // (pixels + 1) ** 2, code // (pixels + 1) % (pixels + 1), code % (pixels + 1)
-    return row // 3, row % 3, first, stop, back
+    return row // 3, row % 3, first.int(), stop.int(), back
 
 
 def _masked(
@@ -157,8 +157,8 @@ def _masked(
     clear, hidden = (t.permute(0, 2, 3, 1).contiguous() for t in (inputs, blurred))  # (B, H, W, C)
     for image, order, first, stop in zip(*(t.split(chunk) for t in masks), strict=True):
         rank = ranks[image, order]  # (K, P)
-        shown = (rank >= first[:, None]) & (rank < stop[:, None])
-        composed = torch.where(shown.view(-1, *size, 1), clear[image], hidden[image])
+        shown = ((rank >= first[:, None]) & (rank < stop[:, None])).view(-1, *size, 1)
+        composed = torch.where(shown, clear.index_select(0, image), hidden.index_select(0, image))
         yield image, composed.permute(0, 3, 1, 2)
 
 
