@@ -65,7 +65,7 @@ SCALES: dict[str, Scale] = {
                  "table2": 200, ("table2", "alexnet"): 500, "ground-truth": 200, ("ground-truth", "alexnet"): 500,
                  ("cost", "alexnet"): 4},
             ),
-            Testbed("imagenet-20", {"efficientnet_lite0": 1.0}, "package", {"gallery": 3, "table2": 8}, ("regular", "wrapped")),
+            Testbed("imagenet-20", {"efficientnet_lite0": 1.0}, "package", {"gallery": 3, "table2": 6}, ("regular", "wrapped")),
         ),
     ),
     "subset": Scale(

@@ -65,7 +65,7 @@ MAPS = {
 
 @pytest.mark.parametrize("name", MAPS)
 def test_the_engine_equals_its_definition_mask_by_mask(net, batch, name):
-    inputs, targets = batch
+    inputs, targets = batch[0][:2], batch[1][:2]
     attributions = MAPS[name](inputs.shape)
     twin = slow_curves(net, inputs, targets, attributions)
     close(mask_curves(net, inputs, targets, attributions), twin, rtol=1e-5, atol=1e-5)
@@ -73,10 +73,10 @@ def test_the_engine_equals_its_definition_mask_by_mask(net, batch, name):
     close(mask_metrics(net, inputs, targets, attributions), areas, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("size", [(16, 24), (30, 16)])
+@pytest.mark.parametrize("size", [(12, 20), (18, 12)])
 def test_images_that_are_not_square(net, size):
-    inputs, targets = torch.randn(3, 3, *size, generator=generator(), dtype=torch.float64), torch.tensor([1, 2, 0])
-    attributions = signed(3, 3, *size)
+    inputs, targets = torch.randn(2, 3, *size, generator=generator(), dtype=torch.float64), torch.tensor([1, 2])
+    attributions = signed(2, 3, *size)
     close(mask_curves(net, inputs, targets, attributions), slow_curves(net, inputs, targets, attributions))
 
 
@@ -132,7 +132,7 @@ def test_accuracy_counts_in_percent(net, batch):
     assert (curves[:, [2, 5], -1] == 100).all()  # everything is shown
 
 
-@pytest.mark.parametrize("chunk", [1, 3, 5, 1000])
+@pytest.mark.parametrize("chunk", [1, 5, 1000])
 def test_chunks_change_nothing_and_bound_what_is_alive(net, batch, chunk):
     inputs, targets = batch
     attributions, sizes = signed(*inputs.shape), []

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from reproduce.attributions.paths import CHUNK_NUMBERS
+from reproduce.attributions.paths import chosen_chunk
 
 FRACTIONS = np.geomspace(0.01, 1.0, 16)
 ORDERS = ("positive", "negative", "absolute")
@@ -87,10 +87,7 @@ def mask_curves(
         ValueError: shapes that do not fit, attributions with NaN or infinity, chunk below 1.
     """
     maps = _pixel_maps(inputs, attributions)
-    if chunk is None:
-        chunk = max(1, CHUNK_NUMBERS.get(inputs.device.type, CHUNK_NUMBERS["cuda"]) // max(1, inputs[:1].numel()))
-    if chunk < 1:
-        raise ValueError(f"chunk must be >= 1, got {chunk}")
+    chunk = chosen_chunk(inputs, chunk)
     parts = []
     for first in range(0, len(inputs), chunk):
         part = slice(first, first + chunk)
@@ -149,7 +146,7 @@ def _distinct(intervals: Tensor, pixels: int) -> tuple[Tensor, Tensor, Tensor, T
     code = (row[:, None, :, None] * (pixels + 1) + first) * (pixels + 1) + stop
     code, back = code.unique(return_inverse=True)
     row, first, stop = code // (pixels + 1) ** 2, code // (pixels + 1) % (pixels + 1), code % (pixels + 1)
-    return row // 3, row % 3, first, stop, back
+    return row // 3, row % 3, first.int(), stop.int(), back
 
 
 def _masked(
@@ -160,8 +157,8 @@ def _masked(
     clear, hidden = (t.permute(0, 2, 3, 1).contiguous() for t in (inputs, blurred))  # (B, H, W, C)
     for image, order, first, stop in zip(*(t.split(chunk) for t in masks), strict=True):
         rank = ranks[image, order]  # (K, P)
-        shown = (rank >= first[:, None]) & (rank < stop[:, None])
-        composed = torch.where(shown.view(-1, *size, 1), clear[image], hidden[image])
+        shown = ((rank >= first[:, None]) & (rank < stop[:, None])).view(-1, *size, 1)
+        composed = torch.where(shown, clear.index_select(0, image), hidden.index_select(0, image))
         yield image, composed.permute(0, 3, 1, 2)
 
 
