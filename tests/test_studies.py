@@ -13,12 +13,13 @@ from rich.console import Console
 from reproduce import datasets
 from reproduce.cells import Cells
 from reproduce.datasets import Dataset, Images
+from reproduce.datasets import nhanes as tables
 from reproduce.run import Run
 from reproduce.runner import run_studies
-from reproduce.scales import SCALES, Scale, Testbed
-from reproduce.studies import STUDIES, convergence
+from reproduce.scales import SCALES, PriorAmount, Scale, Testbed
+from reproduce.studies import STUDIES, convergence, nhanes
 from reproduce.studies.study import Claim, select
-from reproduce.training import supervised
+from reproduce.training import priors, supervised
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -37,7 +38,16 @@ def blobs(split: str, cells: Cells) -> Images:
 
 
 SMOKE_IMAGES = {"table1": 64, "mard": 32, "convergence": 2, "contrast": 64, "gallery": 2}
-SMOKE = Scale("smoke", "for tests", (Testbed("blobs", {"alexnet": 0.125}, "trained", SMOKE_IMAGES),))
+SMOKE = Scale(
+    "smoke", "for tests", (Testbed("blobs", {"alexnet": 0.125}, "trained", SMOKE_IMAGES),),
+    priors=PriorAmount(("people",), repetitions=3, sweep_repetitions=2, references=2),
+)  # fmt: skip
+
+
+def people() -> tables.Table:
+    """300 people, six columns, of which two decide."""
+    x = torch.randn(300, 6, generator=torch.Generator().manual_seed(0))
+    return tables.Table("people", x.numpy(), (x[:, 0] + x[:, 1] > 0).long().numpy(), tuple("abcdef"))
 
 
 @pytest.fixture
@@ -46,6 +56,10 @@ def smoke(tmp_path, monkeypatch):
     monkeypatch.setitem(supervised.RECIPES, "alexnet", supervised.Recipe(epochs=2, learning_rate=2e-3))
     monkeypatch.setattr(convergence, "STEPS", (1, 2, 4, 8, 16, 128))
     monkeypatch.setattr(convergence, "REFERENCE_SAMPLES", 128)
+    monkeypatch.setitem(tables.TABLES, "people", tables.TableSource(people, {"people": 1}, "made here"))
+    monkeypatch.setattr(nhanes, "STRENGTHS", (0.1, 1.0))
+    monkeypatch.setattr(nhanes, "CELL_REPETITIONS", 2)
+    monkeypatch.setattr(priors, "HIDDEN", (16, 8, 4))
     return Run(SMOKE, Cells(tmp_path / "cells", {}), tmp_path / "results" / "smoke")
 
 
@@ -73,7 +87,9 @@ def test_all_studies_write_all_their_files_and_a_second_run_computes_nothing(smo
         record = json.loads((smoke.results / f"{name}.json").read_text())
         assert len(record["claims"]) == len(study.claims)
         assert {"commit", "dirty", "packages", "hardware", "threads", "seed", "date"} <= set(record["provenance"])
-        assert len(record["data"]["blobs"]) == 64
+        assert set(record["data"]) <= {"blobs", "people"} and {len(digest) for digest in record["data"].values()} == {
+            64
+        }
     claims = pd.read_csv(smoke.results / "claims.csv", keep_default_na=False)
     assert list(claims) == ["study", "claim", "source", "reported", "measured", "verdict"]
     assert claims["verdict"].isin({"reproduced", "not reproduced"}).all()
