@@ -114,8 +114,8 @@ def value(strength, validation, first=0, method="x_gradient"):
 
 
 def test_the_strength_with_the_best_mean_validation_is_chosen_over_all_groups():
-    values = [value(0.1, [0.9, 0.5]), value(1.0, [0.8, 0.8]), value(0.1, [0.5], 2), value(1.0, [0.3], 2)]
-    assert study.best_strength(values) == 0.1  # both means are 0.6333: the smaller strength
+    values = [value(0.1, [0.75, 0.5]), value(1.0, [0.5, 0.5]), value(0.1, [0.25], 2), value(1.0, [0.5], 2)]
+    assert study.best_strength(values) == 0.1  # both means are 0.5: the smaller strength
     assert study.best_strength([*values, value(1.0, [1.0], 3)]) == 1.0
 
 

@@ -17,18 +17,30 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from reproduce.attributions.agi import agi
+from reproduce.attributions.boundary import MFABA_CORRECTED, big, mfaba, mfaba_walks
+from reproduce.attributions.deeplift import deeplift
 from reproduce.attributions.gradients import gradient, input_x_gradient, random, x_gradient
 from reproduce.attributions.paths import QUADRATURES, expected_gradients, integrated_gradients
+from reproduce.attributions.pixels import in_pixels
+from reproduce.attributions.smoothgrad import smoothgrad
 
 __all__ = [
     "METHODS",
     "QUADRATURES",
     "Method",
+    "agi",
+    "big",
+    "deeplift",
     "expected_gradients",
     "gradient",
+    "in_pixels",
     "input_x_gradient",
     "integrated_gradients",
+    "mfaba",
+    "mfaba_walks",
     "random",
+    "smoothgrad",
     "x_gradient",
 ]
 
@@ -38,7 +50,7 @@ class Method:
     """A row of the studies' tables.
 
     attribute:   called as ``attribute(model, inputs, targets)``; with ``references=`` and ``generator=`` where it needs them.
-    passes:      forward and backward passes per image.
+    passes:      forward and backward passes per image; None where they depend on the image, to be counted as run.
     label:       as tables and figures print it.
     references:  does it draw reference images?
     stochastic:  does it need a generator?
@@ -46,7 +58,7 @@ class Method:
     """
 
     attribute: Callable[..., Tensor]
-    passes: int
+    passes: int | None
     label: str
     references: bool = False
     stochastic: bool = False
@@ -79,4 +91,21 @@ METHODS: dict[str, Method] = {
     "input_x_gradient": Method(input_x_gradient, 1, "Input x Gradient"),
     "x_gradient": Method(x_gradient, 1, "X-Gradient", needs_x=True),
     "integrated_gradients_128": Method(partial(integrated_gradients, steps=128), 128, "IG (128)"),
+    "smoothgrad": Method(smoothgrad, 50, "SmoothGrad", stochastic=True),
+    "deeplift": Method(deeplift, 2, "DeepLIFT"),
+    # walks to the boundary, on normalised inputs as all the others; in_pixels runs them as their authors did
+    "mfaba_sharp": Method(partial(mfaba, kind="sharp", bounds=None), None, "MFABA sharp"),
+    "mfaba_smooth": Method(partial(mfaba, kind="smooth", bounds=None), None, "MFABA smooth"),
+    "mfaba_norm": Method(partial(mfaba, kind="norm", bounds=None), None, "MFABA norm"),
+    "mfaba_cosine": Method(partial(mfaba, kind="cosine", bounds=None), None, "MFABA cosine"),
+    "mfaba_sharp_corrected": Method(
+        partial(mfaba, kind="sharp", bounds=None, **MFABA_CORRECTED), None, "MFABA sharp, corrected"
+    ),
+    "mfaba_smooth_corrected": Method(
+        partial(mfaba, kind="smooth", bounds=None, **MFABA_CORRECTED), None, "MFABA smooth, corrected"
+    ),
+    "big": Method(partial(big, bounds=None), 407, "BIG"),
+    "big_corrected": Method(partial(big, corrected=True, bounds=None), None, "BIG, corrected"),
+    "agi": Method(partial(agi, bounds=None), None, "AGI"),
+    "agi_corrected": Method(partial(agi, accumulate=True, bounds=None), None, "AGI, corrected"),
 }

@@ -165,6 +165,16 @@ def expected_gradients(
     return _weighted_gradient_sum(model, inputs, targets, samples, points, chunk, create_graph)
 
 
+def chosen_chunk(inputs: Tensor, chunk: int | None) -> int:
+    """``chunk``, or for None what keeps the device's caches warm. Raises ValueError below 1."""
+    if chunk is None:
+        numbers = CHUNK_NUMBERS.get(inputs.device.type, CHUNK_NUMBERS["cuda"])
+        chunk = max(1, numbers // max(1, inputs[:1].numel()))
+    if chunk < 1:
+        raise ValueError(f"chunk must be >= 1, got {chunk}")
+    return chunk
+
+
 def _weighted_gradient_sum(
     model: nn.Module,
     inputs: Tensor,
@@ -179,11 +189,7 @@ def _weighted_gradient_sum(
     ``points(images, step)`` gives points (K, B, *F) and weights that broadcast to them. At most ``chunk`` of them are
     alive at once: whole batches at several steps where the batch is small, parts of the batch where it is large.
     """
-    if chunk is None:
-        numbers = CHUNK_NUMBERS.get(inputs.device.type, CHUNK_NUMBERS["cuda"])
-        chunk = max(1, numbers // max(1, inputs[:1].numel()))
-    if chunk < 1:
-        raise ValueError(f"chunk must be >= 1, got {chunk}")
+    chunk = chosen_chunk(inputs, chunk)
     parts = []
     for first in range(0, len(inputs), chunk):
         images = slice(first, min(first + chunk, len(inputs)))

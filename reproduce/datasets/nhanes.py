@@ -11,13 +11,14 @@ Gaps stay NaN: what is put in their place is fitted on the training rows of each
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from reproduce.datasets.fetch import Store, fetched, manifest
 from reproduce.datasets.packages import package_folder
 from reproduce.errors import UserError
 
@@ -188,25 +189,54 @@ def _one_hot(answers: pd.Series) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class TableSource:
-    """How to load a table, what decides its content, what it is, and why it is not there where it is not (None: it is)."""
+    """A table's entry.
 
-    load: Callable[[], Table]
+    load:    from the installed package or the verified files of the store.
+    key:     what decides its content, as JSON.
+    about:   what it is, for people.
+    files:   names in the manifest; () where it comes inside a package.
+    """
+
+    load: Callable[[Store], Table]
     key: dict[str, str | int]
     about: str
-    missing: Callable[[], str | None] = lambda: None
+    files: tuple[str, ...] = ()
+
+    def missing(self, store: Store) -> str | None:
+        """Why it cannot be read, with the way out; None where it can."""
+        absent = [name for name in self.files if not store.has(manifest()[0][name])]
+        scale = manifest()[0][absent[0]].scales[0] if absent else ""
+        return f"needs {', '.join(absent)} (make data SCALE={scale})" if absent else None
+
+
+def _fetched(read: Callable[[Path, Path], Table], about: str, x: str, y: str) -> TableSource:
+    files = manifest()[0]
+    key: dict[str, str | int] = {x: files[x].hash, y: files[y].hash}
+    return TableSource(lambda store: read(fetched(x, store), fetched(y, store)), key, about, (x, y))
 
 
 TABLES: dict[str, TableSource] = {
     "nhanes2017": TableSource(
-        nhanes2017, {"nhanes": version("nhanes"), "recipe": NHANES2017_RECIPE},
+        lambda store: nhanes2017(), {"nhanes": version("nhanes"), "recipe": NHANES2017_RECIPE},
         "NHANES 2017-2018, not the paper's NHANES I: adults, diabetes told by a doctor",
+    ),
+    "nhanes1": _fetched(
+        nhanes1, "the paper's table of NHANES I: alive after ten years", "nhanes1/X_sparsity.csv", "nhanes1/y_sparsity.npy"
+    ),
+    "nhanes1-shap-18": _fetched(
+        partial(nhanes1_shap, name="nhanes1-shap-18", columns=18), "NHANES I, 18 measurements kept by shap: alive after ten years",
+        "nhanes1-shap/NHANESI_subset_X.csv", "nhanes1-shap/NHANESI_subset_y.csv",
+    ),
+    "nhanes1-shap-79": _fetched(
+        partial(nhanes1_shap, name="nhanes1-shap-79", columns=79), "NHANES I, 79 columns kept by shap: alive after ten years",
+        "nhanes1-shap/NHANESI_X.csv", "nhanes1-shap/NHANESI_y.csv",
     ),
 }  # fmt: skip
 
 
 @lru_cache(maxsize=4)
-def load_table(name: str) -> Table:
-    """A table by name, read once. Raises UserError for an unknown name or a file that is not the published one."""
+def load_table(name: str, store: Store) -> Table:
+    """A table by name, read once. Raises UserError for an unknown name, or a file that is not there or not the published one."""
     if name not in TABLES:
         raise UserError(f"unknown table {name!r}; there are: {', '.join(TABLES)}")
-    return TABLES[name].load()
+    return TABLES[name].load(store)
