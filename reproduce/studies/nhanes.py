@@ -383,7 +383,7 @@ def _thirty_two(rows: pd.DataFrame) -> tuple[bool, str]:
         raise NotRun(f"EG with {most:.0f} references is still below X-Gradient; more are needed (a larger scale)")
     least = matching["references"].min() if len(matching) else np.inf
     return (
-        16 <= least <= 64,
+        bool(16 <= least <= 64),
         f"{rows['dataset'].iloc[0]}: EG matches X-Gradient from {least:.0f} reference(s) on, of up to {most:.0f}",
     )
 
