@@ -25,11 +25,16 @@ ScaleOption = Annotated[str, typer.Option("--scale", envvar="SCALE", help="embed
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")]
 ThreadsOption = Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores")]
 SeedOption = Annotated[int, typer.Option(min=0, help="seed of training and of all random draws")]
+RepetitionsOption = Annotated[
+    int | None, typer.Option(min=2, help="repetitions of study nhanes; default: the scale's (the paper: 200)")
+]
 ResultsOption = Annotated[Path, typer.Option(help="folder of tables and figures; the scale's name is added")]
 CellsOption = Annotated[Path, typer.Option("--cells", envvar="CELLS", help="folder of finished cells and trained nets")]
 
 
-def _prepare(scale: str, device: str, threads: int | None, seed: int, results: Path, cells: Path):  # type: ignore[no-untyped-def]
+def _prepare(  # type: ignore[no-untyped-def]
+    scale: str, device: str, threads: int | None, seed: int, results: Path, cells: Path, repetitions: int | None = None
+):
     """A Run, after checking every option before long work starts."""
     import torch
 
@@ -49,7 +54,7 @@ def _prepare(scale: str, device: str, threads: int | None, seed: int, results: P
     torch.set_num_threads(threads or os.cpu_count() or 1)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # it moves MARD by about a percent
     store = Cells(cells, {"torch": torch.__version__, "device": target.type})
-    return Run(chosen, store, results / chosen.name, target, torch.get_num_threads(), seed)
+    return Run(chosen, store, results / chosen.name, target, torch.get_num_threads(), seed, repetitions=repetitions)
 
 
 @app.command("list")
@@ -89,6 +94,7 @@ def run(
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
     seed: SeedOption = 0,
+    repetitions: RepetitionsOption = None,
     force: Annotated[
         bool, typer.Option("--force", help="compute the studies' cells again; trained nets are kept")
     ] = False,
@@ -104,7 +110,7 @@ def run(
     if unknown:
         raise nearest("study", unknown[0], STUDIES | {"all": None})
     names = list(STUDIES) if "all" in studies else studies
-    prepared = _prepare(scale, device, threads, seed, results, cells)
+    prepared = _prepare(scale, device, threads, seed, results, cells, repetitions)
     try:
         run_studies([STUDIES[name] for name in dict.fromkeys(names)], prepared, console, force=force)
     except KeyboardInterrupt:
@@ -165,6 +171,10 @@ def data(
             )
     if table.row_count:
         console.print(table)
+    for name in prepared.scale.priors.tables:
+        reason = prepared.missing_table(name)
+        line = f"cannot run on {name}: {reason}" if reason else f"{name}: {len(prepared.table(name))} rows"
+        console.print(line, markup=False, highlight=False)
     for bed in prepared.scale.testbeds:
         if reason := prepared.missing(bed):
             console.print(

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,11 @@ from torch import nn
 from reproduce.cells import Cell, Cells, Tick, Value
 from reproduce.datasets import DATASETS, Images, Store, load
 from reproduce.datasets.fetch import manifest
+from reproduce.datasets.nhanes import TABLES, Table, load_table
 from reproduce.errors import UserError
 from reproduce.models import PREPROCESSING, build
 from reproduce.models.released import RELEASED, load_released
-from reproduce.scales import Scale, Testbed
+from reproduce.scales import PriorAmount, Scale, Testbed
 from reproduce.training import supervised
 from reproduce.xdnn import is_homogeneous
 
@@ -53,6 +54,7 @@ class Run:
     threads: int = 2
     seed: int = 0
     store: Store = field(default_factory=Store)
+    repetitions: int | None = None  # of the studies of attribution priors, in place of the scale's
 
     def testbeds(self) -> list[Testbed]:
         """The scale's testbeds whose data and weights are there."""
@@ -68,6 +70,31 @@ class Run:
             if absent:
                 return f"needs {', '.join(absent)} (make data SCALE={self.scale.name})"
         return None
+
+    def prior_amount(self) -> PriorAmount:
+        """How much of the studies of attribution priors is run, with the repetitions that the user asked for."""
+        amount = self.scale.priors
+        if self.repetitions is None:
+            return amount
+        return replace(amount, repetitions=self.repetitions, sweep_repetitions=self.repetitions)
+
+    def tables(self) -> list[str]:
+        """The scale's tables that are there."""
+        return [name for name in self.scale.priors.tables if self.missing_table(name) is None]
+
+    def missing_table(self, name: str) -> str | None:
+        """Why a table cannot be read, with the way out; None where it can."""
+        return TABLES[name].missing(self.store)
+
+    def missing_parts(self) -> dict[str, str]:
+        """Data sets and tables of the scale that are not there -> why."""
+        beds = {bed.dataset: self.missing(bed) for bed in self.scale.testbeds}
+        tables = {name: self.missing_table(name) for name in self.scale.priors.tables}
+        return {name: reason for name, reason in (beds | tables).items() if reason}
+
+    def table(self, name: str) -> Table:
+        """A table by name."""
+        return load_table(name, self.store)
 
     def nets(self, study: str) -> list[tuple[Net, int]]:
         """The nets that ``study`` judges at this scale and on how many images each; regular nets before their variants."""

@@ -34,9 +34,8 @@ def run_studies(studies: Sequence[Study], run: Run, console: Console, *, force: 
         run.results.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write results to {run.results}: {error.strerror}") from error
-    for bed in run.scale.testbeds:
-        if reason := run.missing(bed):
-            console.print(f"not run on {bed.dataset}: {reason}", markup=False, highlight=False)
+    for name, reason in run.missing_parts().items():
+        console.print(f"not run on {name}: {reason}", markup=False, highlight=False)
     own = {study.name: study.cells(run) for study in studies}
     again = {cell.digest for cells in own.values() for cell in cells} if force else set()
     waiting: dict[str, Cell] = {}
@@ -87,7 +86,7 @@ def _judge(study: Study, rows: pd.DataFrame, run: Run) -> list[dict[str, str]]:
             holds, measured = claim.judge(rows)
             verdict = REPRODUCED if holds else NOT_REPRODUCED
         except NotRun as reason:
-            missing = [text for bed in run.scale.testbeds if (text := run.missing(bed))]
+            missing = run.missing_parts().values() if rows.empty else ()
             measured, verdict = "", f"not run: {'; '.join(missing) or reason}"
         out.append(
             {"study": study.name, "claim": claim.text, "source": claim.source, "reported": claim.reported,
@@ -123,9 +122,16 @@ def _write_json(
         "scale": run.scale.name,
         "claims": claims,
         "provenance": provenance(device=run.device, threads=run.threads, seed=run.seed),
-        "data": {net["dataset"]: run.images(net["dataset"]).fingerprint() for net in (v["net"] for v in values)},
+        "data": _fingerprints(values, run),
         "seconds": round(sum(value["seconds"] for value in values), 1),
         "files": [".csv", ".md", ".tex", *([".png", ".pdf"] if values else [])],
         "made_from": digest,
     }
     stem.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
+
+
+def _fingerprints(values: Sequence[Value], run: Run) -> dict[str, str]:
+    """Data set -> sha256: of the nets' test images, or what a cell says itself of the data it read."""
+    nets = {value["net"]["dataset"] for value in values if "net" in value}
+    said = {name: digest for value in values for name, digest in value.get("data", {}).items()}
+    return {name: run.images(name).fingerprint() for name in sorted(nets)} | said

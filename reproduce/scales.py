@@ -38,6 +38,22 @@ class Testbed:
 
 
 @dataclass(frozen=True)
+class PriorAmount:
+    """How much of the studies of attribution priors is run; nothing by default.
+
+    tables:            keys of TABLES.
+    repetitions:       of the main study; ``sweep_repetitions`` of EG with 2, 4, ... up to ``references`` references.
+    decoy_seeds:       training seeds of the images with a planted shortcut; 0 leaves that study out.
+    """
+
+    tables: tuple[str, ...] = ()
+    repetitions: int = 200
+    sweep_repetitions: int = 200
+    references: int = 128
+    decoy_seeds: int = 0
+
+
+@dataclass(frozen=True)
 class Scale:
     """A name, what it costs, and its testbeds.
 
@@ -48,8 +64,10 @@ class Scale:
     about: str
     testbeds: tuple[Testbed, ...]
     estimates_paper: bool = False
+    priors: PriorAmount = PriorAmount()
 
 
+NHANES1 = ("nhanes1", "nhanes1-shap-18", "nhanes1-shap-79")
 PAPER_NETS = {"alexnet": 1.0, "vgg16": 1.0, "resnet50": 1.0}
 
 SCALES: dict[str, Scale] = {
@@ -67,6 +85,7 @@ SCALES: dict[str, Scale] = {
             ),
             Testbed("imagenet-20", {"efficientnet_lite0": 1.0}, "package", {"gallery": 3, "table2": 6}, ("regular", "wrapped")),
         ),
+        priors=PriorAmount(("nhanes2017",), repetitions=30, sweep_repetitions=15, references=16, decoy_seeds=5),
     ),
     "subset": Scale(
         "subset",
@@ -82,6 +101,7 @@ SCALES: dict[str, Scale] = {
             ),
         ),
         estimates_paper=True,
+        priors=PriorAmount(NHANES1[:2], repetitions=60, sweep_repetitions=60, references=64, decoy_seeds=5),
     ),
     "paper": Scale(
         "paper",
@@ -89,6 +109,7 @@ SCALES: dict[str, Scale] = {
         (Testbed("imagenet-val", PAPER_NETS, "released", {"table1": 50_000, "mard": 50_000, "convergence": 256, "contrast": 50_000, "cost": 16,
                                                             "table2": 50_000}),),
         estimates_paper=True,
+        priors=PriorAmount(NHANES1, decoy_seeds=5),
     ),
 }  # fmt: skip
 

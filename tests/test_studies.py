@@ -13,12 +13,13 @@ from rich.console import Console
 from reproduce import datasets, scales
 from reproduce.cells import Cells
 from reproduce.datasets import Dataset, Images, Store
+from reproduce.datasets import nhanes as tables
 from reproduce.run import Run
 from reproduce.runner import run_studies
-from reproduce.scales import SCALES, Scale
-from reproduce.studies import STUDIES, convergence, table1
+from reproduce.scales import SCALES, PriorAmount, Scale
+from reproduce.studies import STUDIES, convergence, nhanes, table1
 from reproduce.studies.study import Claim, select
-from reproduce.training import supervised
+from reproduce.training import priors, supervised
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -46,7 +47,16 @@ SMOKE_IMAGES = {
     "ground-truth": 12,
     "cost": 2,
 }
-SMOKE = Scale("smoke", "for tests", (scales.Testbed("blobs", {"alexnet": 0.125}, "trained", SMOKE_IMAGES),))
+SMOKE = Scale(
+    "smoke", "for tests", (scales.Testbed("blobs", {"alexnet": 0.125}, "trained", SMOKE_IMAGES),),
+    priors=PriorAmount(("people",), repetitions=3, sweep_repetitions=2, references=2),
+)  # fmt: skip
+
+
+def people() -> tables.Table:
+    """300 people, six columns, of which two decide."""
+    x = torch.randn(300, 6, generator=torch.Generator().manual_seed(0))
+    return tables.Table("people", x.numpy(), (x[:, 0] + x[:, 1] > 0).long().numpy(), tuple("abcdef"))
 
 
 @pytest.fixture
@@ -58,6 +68,10 @@ def smoke(tmp_path, monkeypatch):
     monkeypatch.setattr(table1, "FLOAT64_IMAGES", 2)  # float64 convolutions are slow
     monkeypatch.setattr(convergence, "STEPS", (1, 2, 4, 8, 16, 128))
     monkeypatch.setattr(convergence, "REFERENCE_SAMPLES", 128)
+    monkeypatch.setitem(tables.TABLES, "people", tables.TableSource(lambda store: people(), {"people": 1}, "made here"))
+    monkeypatch.setattr(nhanes, "STRENGTHS", (0.1, 1.0))
+    monkeypatch.setattr(nhanes, "CELL_REPETITIONS", 2)
+    monkeypatch.setattr(priors, "HIDDEN", (16, 8, 4))
     return Run(SMOKE, Cells(tmp_path / "cells", {}), tmp_path / "results" / "smoke")
 
 
@@ -85,7 +99,9 @@ def test_all_studies_write_all_their_files_and_a_second_run_computes_nothing(smo
         record = json.loads((smoke.results / f"{name}.json").read_text())
         assert len(record["claims"]) == len(study.claims)
         assert {"commit", "dirty", "packages", "hardware", "threads", "seed", "date"} <= set(record["provenance"])
-        assert len(record["data"]["blobs"]) == 64
+        assert set(record["data"]) <= {"blobs", "people"} and {len(digest) for digest in record["data"].values()} == {
+            64
+        }
     claims = pd.read_csv(smoke.results / "claims.csv", keep_default_na=False)
     assert list(claims) == ["study", "claim", "source", "reported", "measured", "verdict"]
     assert claims["verdict"].str.fullmatch("reproduced|not reproduced|not run: no .*").all()  # no such nets here

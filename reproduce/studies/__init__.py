@@ -1,17 +1,27 @@
 """The studies, in the order in which ``reproduce-all`` runs them: what is quick and needs few trained nets comes first."""
 
-from reproduce.studies import contrast, convergence, cost, gallery, ground_truth, table1, table2
+from reproduce.studies import (
+    contrast,
+    convergence,
+    cost,
+    gallery,
+    ground_truth,
+    nhanes,
+    table1,
+    table2,
+)
 from reproduce.studies.study import Study
 
 STUDIES: dict[str, Study] = {
-    study.name: study
-    for study in (
-        gallery.STUDY,
-        table1.STUDY,
-        contrast.STUDY,
-        convergence.STUDY,
-        table2.STUDY,
-        ground_truth.STUDY,
-        cost.STUDY,
+    module.STUDY.name: module.STUDY
+    for module in (
+        gallery,
+        table1,
+        contrast,
+        convergence,
+        table2,
+        ground_truth,
+        nhanes,
+        cost,
     )
 }
