@@ -1,5 +1,6 @@
-"""The command line: ``python -m reproduce list | run STUDY... | data | report``."""
+"""The command line: ``python -m reproduce list | run STUDY... | data | report | claims | compare | attribute``."""
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -14,7 +15,6 @@ from reproduce.errors import UserError
 app = typer.Typer(
     help="Reproduce the tables and figures of X-DNN, Integrated Gradients and MFABA, each number with its interval and verdict.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -30,6 +30,23 @@ RepetitionsOption = Annotated[
 ]
 ResultsOption = Annotated[Path, typer.Option(help="folder of tables and figures; the scale's name is added")]
 CellsOption = Annotated[Path, typer.Option("--cells", envvar="CELLS", help="folder of finished cells and trained nets")]
+
+
+def _load_plugins(paths: list[Path] | None) -> list[Path] | None:
+    from reproduce import plugins
+
+    for path in paths or []:
+        plugins.load(path)
+    return paths
+
+
+PluginOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--plugin", callback=_load_plugins, is_eager=True, help="a file with METHODS, MODELS, ... of your own"
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="print JSON, for programs")]
 
 
 def _prepare(  # type: ignore[no-untyped-def]
@@ -61,8 +78,13 @@ def _prepare(  # type: ignore[no-untyped-def]
 def list_(
     scale: ScaleOption = "embedded",
     cells: CellsOption = ROOT / ".cache",
+    as_json: JsonOption = False,
+    plugin: PluginOption = None,
 ) -> None:
-    """Show studies, models, methods and data sets, and whether what each needs is there."""
+    """Show studies, models, methods and data sets, and whether what each needs is there.
+
+    Example: python -m reproduce list --scale paper
+    """
     from reproduce.attributions import METHODS
     from reproduce.datasets import DATASETS
     from reproduce.models import MODELS
@@ -70,13 +92,15 @@ def list_(
     from reproduce.studies import STUDIES
 
     run = _prepare(scale, "cpu", None, 0, ROOT / "results", cells)
+    if as_json:
+        print(json.dumps(_listing(run), indent=1))
+        return
     table = Table("study", "question", "needs", "cells done", title=f"studies at scale {scale}", title_justify="left")
     reasons = {f"{bed.dataset} ({bed.weights} weights)": run.missing(bed) for bed in run.scale.testbeds}
     needs = ", ".join(name + (" - missing" if reason else "") for name, reason in reasons.items())
     for study in STUDIES.values():
-        pieces = {c.digest: c for cell in study.cells(run) for c in cell.closure()}
-        done = sum(run.cells.has(cell) for cell in pieces.values())
-        table.add_row(study.name, study.question, needs, f"{done}/{len(pieces)}")
+        done, count = _progress(study, run)
+        table.add_row(study.name, study.question, needs, f"{done}/{count}")
     console.print(table)
     for name, reason in reasons.items():
         if reason:
@@ -85,6 +109,40 @@ def list_(
     console.print("models    " + ", ".join(MODELS), highlight=False)
     console.print("methods   " + ", ".join(METHODS), highlight=False)
     console.print("data sets " + "; ".join(f"{name} ({d.source})" for name, d in DATASETS.items()), highlight=False)
+
+
+def _progress(study, run) -> tuple[int, int]:  # type: ignore[no-untyped-def]
+    """How many of a study's cells are finished, and how many there are."""
+    pieces = {c.digest: c for cell in study.cells(run) for c in cell.closure()}
+    return sum(run.cells.has(cell) for cell in pieces.values()), len(pieces)
+
+
+def _listing(run) -> dict[str, object]:  # type: ignore[no-untyped-def]
+    """What ``list`` shows, as JSON."""
+    from reproduce.attributions import METHODS
+    from reproduce.datasets import DATASETS
+    from reproduce.models import MODELS
+    from reproduce.scales import SCALES
+    from reproduce.studies import STUDIES
+
+    done = {name: _progress(study, run) for name, study in STUDIES.items()}
+    return {
+        "scale": run.scale.name,
+        "studies": {
+            name: {
+                "question": study.question,
+                "source": study.source,
+                "cells_done": done[name][0],
+                "cells": done[name][1],
+            }
+            for name, study in STUDIES.items()
+        },
+        "testbeds": {f"{bed.dataset}, {bed.weights}": run.missing(bed) for bed in run.scale.testbeds},
+        "scales": {name: scale.about for name, scale in SCALES.items()},
+        "models": list(MODELS),
+        "methods": {name: method.label for name, method in METHODS.items()},
+        "datasets": {name: data.source for name, data in DATASETS.items()},
+    }
 
 
 @app.command()
@@ -100,8 +158,12 @@ def run(
     ] = False,
     results: ResultsOption = ROOT / "results",
     cells: CellsOption = ROOT / ".cache",
+    plugin: PluginOption = None,
 ) -> None:
-    """Run studies: what is finished is kept, what is missing is computed, then tables, figures and verdicts are written."""
+    """Run studies: what is finished is kept, what is missing is computed, then tables, figures and verdicts are written.
+
+    Example: python -m reproduce run table1 contrast --threads 2
+    """
     from reproduce.runner import run_studies
     from reproduce.scales import nearest
     from reproduce.studies import STUDIES
@@ -121,7 +183,10 @@ def run(
 
 @app.command()
 def report(scale: ScaleOption = "embedded", results: ResultsOption = ROOT / "results") -> None:
-    """Join the result files of a scale into report.md and claims.csv, without computing anything."""
+    """Join the result files of a scale into report.html, report.md and claims.csv, without computing anything.
+
+    Example: python -m reproduce report --scale subset
+    """
     from reproduce.report import page
     from reproduce.scales import find_scale
 
@@ -133,6 +198,97 @@ def report(scale: ScaleOption = "embedded", results: ResultsOption = ROOT / "res
 
 
 @app.command()
+def claims(
+    scale: ScaleOption = "embedded", results: ResultsOption = ROOT / "results", as_json: JsonOption = False
+) -> None:
+    """Show each claim of the papers with its verdict, from the result files.
+
+    Example: python -m reproduce claims --json
+    """
+    import pandas as pd
+
+    folder = results / scale
+    if not (folder / "claims.csv").is_file():
+        raise UserError(f"no results in {folder}; make some with `make reproduce-all SCALE={scale}`")
+    if as_json:
+        found = pd.read_csv(folder / "claims.csv", keep_default_na=False, dtype=str)
+        print(json.dumps(found.to_dict("records"), indent=1))
+    else:
+        _summary(folder, [])
+
+
+@app.command()
+def compare(
+    before: Annotated[Path, typer.Argument(help="a folder of results, e.g. results/embedded")],
+    after: Annotated[Path, typer.Argument(help="another one")],
+    check: Annotated[bool, typer.Option("--check", help="exit with 3 where something moved")] = False,
+) -> None:
+    """Show what moved between two folders of results beyond its interval, and which verdicts changed.
+
+    Example: python -m reproduce compare results/embedded /tmp/other/embedded
+    """
+    from reproduce.compare import compare as hold_against
+
+    found = hold_against(before, after)
+    for title, rows in (("moved beyond its interval", found.moved), ("verdict changed", found.claims)):
+        if len(rows):
+            table = Table(*rows.columns, title=title, title_justify="left")
+            for line in rows.itertuples(index=False):
+                table.add_row(*map(str, line))
+            console.print(table)
+    for line in found.only:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    console.print(
+        f"{len(found.moved)} of {found.rows} rows moved, {len(found.claims)} verdicts changed", highlight=False
+    )
+    if check and not found.same:
+        raise typer.Exit(3)
+
+
+@app.command()
+def attribute(
+    picture: Annotated[Path, typer.Argument(help="a PNG or JPEG")],
+    model: Annotated[str, typer.Option(help="a name from `list`, or FILE.py:factory")] = "efficientnet_lite0",
+    method: Annotated[str, typer.Option(help="names from `list`, separated by commas; a beginning is enough")] = (
+        "input_x_gradient,integrated_gradients"
+    ),
+    out: Annotated[Path, typer.Option(help="folder for maps and pictures")] = Path("attributions"),
+    variant: Annotated[
+        str, typer.Option(help="regular, x (without biases) or wrapped (homogeneous, any net)")
+    ] = "regular",
+    weights: Annotated[Path | None, typer.Option(help="a state dict for the net")] = None,
+    target: Annotated[int | None, typer.Option(help="class to explain; default: the predicted one")] = None,
+    size: Annotated[int, typer.Option(min=8, help="side of the net's input in px")] = 224,
+    references: Annotated[
+        Path | None, typer.Option(help="folder of pictures, for methods that draw references")
+    ] = None,
+    seed: SeedOption = 0,
+    plugin: PluginOption = None,
+) -> None:
+    """Explain a picture of yours by a net of yours: maps as arrays and pictures, with passes, time and completeness gap.
+
+    Example: python -m reproduce attribute photo.jpg --variant wrapped --method x_gradient,integrated_gradients
+    """
+    from reproduce.attribute import run as explain
+
+    names = [name.strip() for name in method.split(",") if name.strip()]
+    explained, found, paths = explain(
+        picture, model, names, out, variant=variant, weights=weights, target=target, size=size, references=references, seed=seed
+    )  # fmt: skip
+    table = Table(
+        "method", "passes", "seconds", "sum", "completeness gap", title=f"class {explained}", title_justify="left"
+    )
+    for a in found:
+        table.add_row(a.label, str(a.passes), f"{a.seconds:.3f}", f"{a.total:.4g}", f"{100 * a.gap:.2g} %")
+    console.print(table)
+    console.print(
+        "gap: |sum - (F(x) - F(0))| / |F(x) - F(0)|, F the logit of that class, 0 the mean colour", highlight=False
+    )
+    for path in paths:
+        console.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
 def data(
     scale: ScaleOption = "embedded",
     mirror: Annotated[
@@ -141,7 +297,10 @@ def data(
     offline: Annotated[bool, typer.Option("--offline", help="ask folders only")] = False,
     cells: CellsOption = ROOT / ".cache",
 ) -> None:
-    """Compose or fetch what a scale needs, verify it, and say what is missing, why, and what cannot run for it."""
+    """Compose or fetch what a scale needs, verify it, and say what is missing, why, and what cannot run for it.
+
+    Example: python -m reproduce data --scale subset --mirror /data/mirror
+    """
     from reproduce.datasets.fetch import Store, manifest, needed
 
     prepared = _prepare(scale, "cpu", None, 0, ROOT / "results", cells)
@@ -192,7 +351,7 @@ def _summary(folder: Path, names: list[str]) -> None:
     """The verdicts of ``names`` (all where empty), and where the report is."""
     import pandas as pd
 
-    claims = pd.read_csv(folder / "claims.csv", keep_default_na=False)
+    claims = pd.read_csv(folder / "claims.csv", keep_default_na=False, dtype=str)
     if names:
         claims = claims[claims["study"].isin(names)]
     table = Table("study", "claim", "measured", "verdict")
@@ -200,11 +359,14 @@ def _summary(folder: Path, names: list[str]) -> None:
         colour = {"reproduced": "green", "not reproduced": "red"}.get(row["verdict"], "yellow")
         table.add_row(row["study"], row["claim"], row["measured"], f"[{colour}]{row['verdict']}[/]")
     console.print(table)
-    console.print(f"report: {folder / 'report.md'}", highlight=False, soft_wrap=True)
+    console.print(f"report: {folder / 'report.html'}", highlight=False, soft_wrap=True)
 
 
 def main() -> None:
-    """Run the command line. Exit codes: 0 done, 1 a UserError (printed as a sentence), 2 wrong usage, 130 interrupted."""
+    """Run the command line.
+
+    Exit codes: 0 done, 1 a UserError (printed as a sentence), 2 wrong usage, 3 ``compare --check`` found a move, 130 interrupted.
+    """
     try:
         app()
     except UserError as error:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from reproduce import plugins
 from reproduce.cells import Cell, Cells, Tick, Value
 from reproduce.datasets import DATASETS, Images, Store, load
 from reproduce.datasets.fetch import manifest
@@ -138,7 +139,7 @@ class Run:
             "net": asdict(net),
             "data": DATASETS[net.dataset].key(self.store),
             "recipe": asdict(recipe),
-        }
+        } | (plugins.key() if net.model in plugins.added("MODELS") else {})
         return Cell(
             f"train {net.label}", key, partial(self._train, net, recipe), seconds=TRAIN_SECONDS.get(net.model, 60)
         )
@@ -196,7 +197,7 @@ class Run:
             "data": DATASETS[net.dataset].key(self.store),
             "images": images,
             "protocol": protocol,
-        }
+        } | plugins.key()
         return Cell(f"{study} {net.label}", key, compute, weights + needs, seconds)
 
     def generator(self, *purpose: object) -> torch.Generator:

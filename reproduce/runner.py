@@ -73,7 +73,7 @@ def write_study(study: Study, cells: Sequence[Cell], run: Run, console: Console)
         stem.with_suffix(".tex").write_text(tables.latex(table) if len(table) else "% not run\n")
         if len(rows):
             figures.save(study.figure(rows, values), stem)
-        _write_json(study, values, claims, run, digest, stem)
+        _write_json(study, values, table, claims, run, digest, stem)
     except OSError as error:
         raise UserError(f"cannot write {stem}.*: {error.strerror}") from error
     console.print(f"{study.name}: {stem}.md ({time.perf_counter() - start:.0f} s)", markup=False, highlight=False)
@@ -110,7 +110,13 @@ def _is_current(stem: Path, digest: str) -> bool:
 
 
 def _write_json(
-    study: Study, values: Sequence[Value], claims: list[dict[str, str]], run: Run, digest: str, stem: Path
+    study: Study,
+    values: Sequence[Value],
+    table: pd.DataFrame,
+    claims: list[dict[str, str]],
+    run: Run,
+    digest: str,
+    stem: Path,
 ) -> None:
     record = {
         "study": study.name,
@@ -120,6 +126,9 @@ def _write_json(
         "protocol": study.protocol,
         "differs": study.differs,
         "scale": run.scale.name,
+        "about": run.scale.about,
+        "estimates_paper": run.scale.estimates_paper,
+        "table": tables.record(table),
         "claims": claims,
         "provenance": provenance(device=run.device, threads=run.threads, seed=run.seed),
         "data": _fingerprints(values, run),

@@ -106,9 +106,10 @@ def test_all_studies_write_all_their_files_and_a_second_run_computes_nothing(smo
     assert list(claims) == ["study", "claim", "source", "reported", "measured", "verdict"]
     assert claims["verdict"].str.fullmatch("reproduced|not reproduced|not run: no .*").all()  # no such nets here
     report = (smoke.results / "report.md").read_text()
-    assert all(study.title in report for study in STUDIES.values())
+    page = (smoke.results / "report.html").read_text()
+    assert all(study.title in report and f'id="{study.name}-table"' in page for study in STUDIES.values())
 
-    before = {path: path.stat().st_mtime_ns for path in smoke.results.iterdir() if path.suffix != ".md"}
+    before = {path: path.stat().st_mtime_ns for path in smoke.results.iterdir() if path.suffix not in (".md", ".html")}
     run_studies(list(STUDIES.values()), smoke, log := Log())
     assert log.lines == []
     assert all(path.stat().st_mtime_ns == when for path, when in before.items() if path.name != "claims.csv")

@@ -239,7 +239,8 @@ STUDY = Study(
     question="What does each method cost in passes, time and memory, and what does one get for it?",
     source="X-DNN Sec. 3 (one pass instead of many); timings are ours",
     protocol=(
-        f"Each method of the registry on one batch, {ROUNDS} rounds (one above {MANY} passes) interleaved with plain gradients of the same batch. Passes: rows through "
+        f"Each method of the registry on one batch, {ROUNDS} rounds (one above {MANY} passes) interleaved with plain gradients of the same "
+        "batch. Passes: rows through "
         "the net, counted. Bound: passes times the time of one pass at the best of three batch sizes. Peak: tensor bytes that the call "
         "allocated, replayed from the allocation record. Error: relative L1 to IG with 300 steps, for methods that aim elsewhere a distance "
         "only. captum runs with its defaults in the same rounds, and its time is shown where its result equals ours within 0.1 % (EG: "
