@@ -61,9 +61,9 @@ SCALES: dict[str, Scale] = {
                 "digits-on-photos",
                 {"alexnet": 0.25, "vgg16": 0.125, "resnet50": 0.125},
                 "trained",
-                {"table1": 1_000, "mard": 160, "convergence": 16, "contrast": 1_000, ("gallery", "alexnet"): 3},
+                {"table1": 1_000, "mard": 160, "convergence": 16, "contrast": 1_000, ("gallery", "alexnet"): 3, "mfaba-table1": 100},
             ),
-            Testbed("imagenet-20", {"efficientnet_lite0": 1.0}, "package", {"gallery": 3}, ("regular", "wrapped")),
+            Testbed("imagenet-20", {"efficientnet_lite0": 1.0}, "package", {"gallery": 3, "mfaba-table1": 4}, ("regular", "wrapped")),
         ),
     ),
     "subset": Scale(

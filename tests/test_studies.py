@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def blobs(split: str, cells: Cells) -> Images:
     """Two classes, a bright square left or right: learned in one epoch."""
-    generator = torch.Generator().manual_seed(split == "test")
+    generator = torch.Generator().manual_seed(int(split == "test"))
     count = 512 if split == "train" else 320
     targets = torch.randint(2, (count,), generator=generator)
     pixels = torch.randint(0, 60, (count, 3, 64, 64), generator=generator, dtype=torch.uint8)
@@ -36,7 +36,7 @@ def blobs(split: str, cells: Cells) -> Images:
     return Images(pixels, targets, (0.2,) * 3, (0.2,) * 3, classes=2, masks=masks)
 
 
-SMOKE_IMAGES = {"table1": 64, "mard": 32, "convergence": 2, "contrast": 64, "gallery": 2}
+SMOKE_IMAGES = {"table1": 64, "mard": 32, "convergence": 2, "contrast": 64, "gallery": 2, "mfaba-table1": 4}
 SMOKE = Scale("smoke", "for tests", (Testbed("blobs", {"alexnet": 0.125}, "trained", SMOKE_IMAGES),))
 
 
