@@ -63,6 +63,9 @@ DATASETS: dict[str, Dataset] = {
     "imagenet-20": Dataset(
         lambda split, cells: imagenet_20(), {"foolbox": version("foolbox")}, 224, 1000, "package foolbox"
     ),
+    "imagenet-20-32px": Dataset(  # small images for timing
+        lambda split, cells: imagenet_20(36, 32), {"foolbox": version("foolbox"), "px": 32}, 32, 1000, "package foolbox"
+    ),
 }
 
 

@@ -39,3 +39,16 @@ def efficientnet_lite0(classes: int = 1000, width: float = 1.0, image_px: int = 
             raise UserError(f"{theirs} {tuple(tensor.shape)} does not fit {ours} {tuple(own.shape)}")
     model.load_state_dict(dict(zip(names, weights.values(), strict=True)))
     return model
+
+
+def torchvision_resnet50(classes: int = 1000, width: float = 1.0, image_px: int = 224) -> nn.Module:
+    """torchvision's ResNet-50 with untrained weights: for timing, where only the architecture counts.
+
+    Raises:
+        UserError: another width than 1.
+    """
+    from torchvision.models import resnet50
+
+    if width != 1.0:
+        raise UserError(f"torchvision's ResNet-50 has width 1, not {width}")
+    return resnet50(weights=None, num_classes=classes)

@@ -1,8 +1,16 @@
 """The studies, in the order in which ``reproduce-all`` runs them: what is quick and needs few trained nets comes first."""
 
-from reproduce.studies import contrast, convergence, gallery, mfaba_table1, table1
+from reproduce.studies import contrast, convergence, gallery, mfaba_table1, mfaba_table2, table1
 from reproduce.studies.study import Study
 
 STUDIES: dict[str, Study] = {
-    study.name: study for study in (gallery.STUDY, table1.STUDY, contrast.STUDY, convergence.STUDY, mfaba_table1.STUDY)
+    study.name: study
+    for study in (
+        gallery.STUDY,
+        table1.STUDY,
+        contrast.STUDY,
+        convergence.STUDY,
+        mfaba_table1.STUDY,
+        mfaba_table2.STUDY,
+    )
 }

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -92,6 +93,10 @@ ON_X_NETS = (
     "x_gradient",
     "random",
 )  # where X-Gradient stands; the regular nets carry the table
+WALKS: dict[str, dict[str, Any]] = {
+    "mfaba_smooth": {"kind": "smooth"}, "mfaba_sharp": {"kind": "sharp"},
+    "mfaba_sharp_corrected": {"kind": "sharp"} | MFABA_CORRECTED,
+}  # fmt: skip
 METRICS = {"insertion": "higher", "deletion": "lower", "difference": "higher"}
 MFABA = ("mfaba_smooth", "mfaba_sharp")
 
@@ -140,7 +145,7 @@ def _measure(run: Run, net: Net, tick: Tick, model: nn.Module, images: Images) -
         except NotSupportedError as reason:
             value["refused"][name] = str(reason)
         tick((done + 1) / (len(names) + 1))
-    return value | {"walks": _walks(model, images)}
+    return value | {"walks": _walks(model, images, names)}
 
 
 def _judge(run: Run, net: Net, model: nn.Module, images: Images, name: str, step: int) -> Value:
@@ -176,15 +181,13 @@ def _predicted(model: nn.Module, inputs: Tensor) -> Tensor:
         return model(inputs).argmax(1)
 
 
-def _walks(model: nn.Module, images: Images) -> Value:
+def _walks(model: nn.Module, images: Images, names: list[str]) -> Value:
     """Per image and kind of walk: legs, whether the boundary was reached, and the completeness gap to the walk's end."""
     device = next(model.parameters()).device
     net = PixelNet(model, images.mean, images.std)
     out: Value = {}
-    for name, options in {
-        "mfaba_smooth": {"kind": "smooth"}, "mfaba_sharp": {"kind": "sharp"},
-        "mfaba_sharp_corrected": {"kind": "sharp"} | MFABA_CORRECTED,
-    }.items():  # fmt: skip
+    for name in (name for name in names if name in WALKS):
+        options = WALKS[name]
         legs, crossed, gaps = [], [], []
         for inputs, _ in images.batches(BATCH, device):
             targets, pixels = _predicted(model, inputs), net.pixels(inputs)
@@ -218,6 +221,11 @@ def rows(values: list[Value]) -> pd.DataFrame:
             for metric in ("forward", "backward"):
                 kind = {"metric": f"{metric}_passes", "unit": "per image", "better": "lower"}
                 out.append(ids | kind | mean_interval([found[metric]]).columns())
+        for name, reason in value["refused"].items():
+            ids = value["net"] | {"method": name, "label": ROWS[name].label, "protocol": ROWS[name].protocol}
+            out.append(
+                ids | {"metric": "refused", "unit": reason, "better": "", "value": 1, "low": 1, "high": 1, "n": 1}
+            )
         for name, walk in value["walks"].items():
             ids = value["net"] | {"method": name, "label": ROWS[name].label, "protocol": ROWS[name].protocol}
             for metric, scale, unit in (("legs", 1, ""), ("crossed", 100, "%"), ("completeness_gap", 1, "")):
@@ -249,6 +257,14 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
         "completeness_gap": "Completeness gap",
     }  # fmt: skip
     out = wide(part, ["dataset", "model", "variant", "name", "protocol"], heads)
+    refused = part[part["metric"] == "refused"].set_index(["dataset", "model", "variant", "name"])["unit"]
+    for (dataset, model, variant, name), reason in refused.items():
+        line = (
+            (out["dataset"] == dataset)
+            & (out["model"] == figures.MODEL_LABEL.get(model, model))
+            & (out["name"] == name)
+        )
+        out.loc[line & (out["variant"] == figures.VARIANT_LABEL[variant]), "Insertion"] = f"not run: {reason}"
     return out.rename(columns={"name": "method"})
 
 
