@@ -158,6 +158,7 @@ class Run:
     def load(self, net: Net, *needed: Value) -> nn.Module:
         """The net with its weights (``needed``: the values of ``needs(net)``), in eval mode, channels last."""
         with torch.random.fork_rng():
+            torch.manual_seed(net.seed)  # decides the weights of a net that is judged untrained
             model = self._untrained(net)
         for trained in needed:
             model.load_state_dict(trained["weights"])

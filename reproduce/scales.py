@@ -19,6 +19,7 @@ class Testbed:
     dataset: a key of DATASETS.
     widths:  architecture -> channel multiplier.
     weights: "trained": here, on the train split; "package": inside an installed package;
+             "untrained": as initialised, for timing;
              "released": the X-DNN authors' checkpoints.
     images:  study -> number of test images, for one architecture where the key is (study, architecture).
     variants: which kinds of each net, the regular one first.
@@ -81,9 +82,13 @@ SCALES: dict[str, Scale] = {
                 "trained",
                 {"table1": 1_000, "mard": 160, "convergence": 16, "contrast": 1_000, ("gallery", "alexnet"): 3,
                  "table2": 200, ("table2", "alexnet"): 500, "ground-truth": 200, ("ground-truth", "alexnet"): 500,
-                 ("cost", "alexnet"): 4},
+                 "mfaba-table1": 100, ("cost", "alexnet"): 4},
             ),
-            Testbed("imagenet-20", {"efficientnet_lite0": 1.0}, "package", {"gallery": 3, "table2": 6}, ("regular", "wrapped")),
+            Testbed(
+                "imagenet-20", {"efficientnet_lite0": 1.0}, "package",
+                {"gallery": 3, "table2": 6, "mfaba-table1": 4, "mfaba-table2": 1}, ("regular", "wrapped"),
+            ),
+            Testbed("imagenet-20-32px", {"torchvision_resnet50": 1.0}, "untrained", {"mfaba-table2": 4}),
         ),
         priors=PriorAmount(("nhanes2017",), repetitions=30, sweep_repetitions=15, references=16, decoy_seeds=5),
     ),

@@ -17,7 +17,7 @@ from reproduce.datasets import nhanes as tables
 from reproduce.run import Run
 from reproduce.runner import run_studies
 from reproduce.scales import SCALES, PriorAmount, Scale
-from reproduce.studies import STUDIES, convergence, nhanes, table1
+from reproduce.studies import STUDIES, convergence, mfaba_table2, nhanes, table1
 from reproduce.studies.study import Claim, select
 from reproduce.training import priors, supervised
 
@@ -46,6 +46,8 @@ SMOKE_IMAGES = {
     "table2": 12,
     "ground-truth": 12,
     "cost": 2,
+    "mfaba-table1": 4,
+    "mfaba-table2": 2,
 }
 SMOKE = Scale(
     "smoke", "for tests", (scales.Testbed("blobs", {"alexnet": 0.125}, "trained", SMOKE_IMAGES),),
@@ -72,6 +74,7 @@ def smoke(tmp_path, monkeypatch):
     monkeypatch.setattr(nhanes, "STRENGTHS", (0.1, 1.0))
     monkeypatch.setattr(nhanes, "CELL_REPETITIONS", 2)
     monkeypatch.setattr(priors, "HIDDEN", (16, 8, 4))
+    monkeypatch.setattr(mfaba_table2, "LONG", 1e-3)
     return Run(SMOKE, Cells(tmp_path / "cells", {}), tmp_path / "results" / "smoke")
 
 

@@ -17,6 +17,7 @@ MODEL_LABEL = {
     "vgg16": "VGG16",
     "resnet50": "ResNet-50",
     "efficientnet_lite0": "EfficientNet-Lite0",
+    "torchvision_resnet50": "ResNet-50, untrained",
 }
 STYLE: dict[Any, Any] = {
     "font.size": 8, "axes.titlesize": 9, "axes.labelsize": 8, "legend.fontsize": 7, "xtick.labelsize": 7, "ytick.labelsize": 7,

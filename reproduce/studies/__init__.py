@@ -6,6 +6,8 @@ from reproduce.studies import (
     cost,
     gallery,
     ground_truth,
+    mfaba_table1,
+    mfaba_table2,
     nhanes,
     table1,
     table2,
@@ -22,6 +24,8 @@ STUDIES: dict[str, Study] = {
         table2,
         ground_truth,
         nhanes,
+        mfaba_table1,
+        mfaba_table2,
         cost,
     )
 }
