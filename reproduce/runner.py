@@ -123,7 +123,9 @@ def _write_json(
         "scale": run.scale.name,
         "claims": claims,
         "provenance": provenance(device=run.device, threads=run.threads, seed=run.seed),
-        "data": {net["dataset"]: run.images(net["dataset"]).fingerprint() for net in (v["net"] for v in values)},
+        "data": {
+            net["dataset"]: run.images(net["dataset"]).fingerprint() for net in (v["net"] for v in values if "net" in v)
+        },
         "seconds": round(sum(value["seconds"] for value in values), 1),
         "files": [".csv", ".md", ".tex", *([".png", ".pdf"] if values else [])],
         "made_from": digest,
