@@ -16,7 +16,7 @@ from reproduce.datasets import Dataset, Images
 from reproduce.run import Run
 from reproduce.runner import run_studies
 from reproduce.scales import SCALES, Scale, Testbed
-from reproduce.studies import STUDIES, convergence
+from reproduce.studies import STUDIES, axioms, convergence, steps
 from reproduce.studies.study import Claim, select
 from reproduce.training import supervised
 
@@ -36,7 +36,7 @@ def blobs(split: str, cells: Cells) -> Images:
     return Images(pixels, targets, (0.2,) * 3, (0.2,) * 3, classes=2, masks=masks)
 
 
-SMOKE_IMAGES = {"table1": 64, "mard": 32, "convergence": 2, "contrast": 64, "gallery": 2, "axioms": 1}
+SMOKE_IMAGES = {"table1": 64, "mard": 32, "convergence": 2, "contrast": 64, "gallery": 2, "axioms": 1, "steps": 2}
 SMOKE = Scale("smoke", "for tests", (Testbed("blobs", {"alexnet": 0.125}, "trained", SMOKE_IMAGES),))
 
 
@@ -46,6 +46,10 @@ def smoke(tmp_path, monkeypatch):
     monkeypatch.setitem(supervised.RECIPES, "alexnet", supervised.Recipe(epochs=2, learning_rate=2e-3))
     monkeypatch.setattr(convergence, "STEPS", (1, 2, 4, 8, 16, 128))
     monkeypatch.setattr(convergence, "REFERENCE_SAMPLES", 128)
+    for name, small in {"FUNCTIONS": 1, "NETS": 1, "NET_DRAWS": 2}.items():
+        monkeypatch.setattr(axioms, name, small)
+    for name, small in {"GRID": 120, "EQUAL": (1, 2, 10, 20, 120), "GAUSS": (1, 2, 8, 32)}.items():
+        monkeypatch.setattr(steps, name, small)
     return Run(SMOKE, Cells(tmp_path / "cells", {}), tmp_path / "results" / "smoke")
 
 
