@@ -8,7 +8,7 @@ ARGS   ?=
 PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
-STUDIES := gallery table1 contrast convergence table2 ground-truth nhanes mfaba-table1 mfaba-table2 cost
+STUDIES := gallery table1 contrast convergence table2 ground-truth nhanes mfaba-table1 mfaba-table2 axioms steps cost
 
 .DEFAULT_GOAL := help
 .PHONY: help setup reproduce-all report data list test lint bench bench-check bench-record bench-prove clean $(STUDIES)

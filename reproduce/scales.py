@@ -82,7 +82,7 @@ SCALES: dict[str, Scale] = {
                 "trained",
                 {"table1": 1_000, "mard": 160, "convergence": 16, "contrast": 1_000, ("gallery", "alexnet"): 3,
                  "table2": 200, ("table2", "alexnet"): 500, "ground-truth": 200, ("ground-truth", "alexnet"): 500,
-                 "mfaba-table1": 100, ("cost", "alexnet"): 4},
+                 "mfaba-table1": 100, "axioms": 2, "steps": 16, ("cost", "alexnet"): 4},
             ),
             Testbed(
                 "imagenet-20", {"efficientnet_lite0": 1.0}, "package",
@@ -98,7 +98,8 @@ SCALES: dict[str, Scale] = {
         (
             Testbed(
                 "imagenet-sample", PAPER_NETS, "released",
-                {"table1": 1_000, "mard": 320, "convergence": 16, "contrast": 1_000, ("gallery", "alexnet"): 4, "table2": 1_000, "cost": 16},
+                {"table1": 1_000, "mard": 320, "convergence": 16, "contrast": 1_000, ("gallery", "alexnet"): 4, "table2": 1_000, "cost": 16,
+                 "axioms": 2, "steps": 16},
             ),
             Testbed(
                 "imagenet-sample", {"efficientnet_lite0": 1.0}, "package",
@@ -112,7 +113,7 @@ SCALES: dict[str, Scale] = {
         "paper",
         "the authors' released nets on the 50,000 images of ILSVRC2012's validation set; about a day on one GPU",
         (Testbed("imagenet-val", PAPER_NETS, "released", {"table1": 50_000, "mard": 50_000, "convergence": 256, "contrast": 50_000, "cost": 16,
-                                                            "table2": 50_000}),),
+                                                            "table2": 50_000, "axioms": 16, "steps": 256}),),
         estimates_paper=True,
         priors=PriorAmount(NHANES1, decoy_seeds=5),
     ),

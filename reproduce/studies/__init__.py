@@ -1,6 +1,7 @@
 """The studies, in the order in which ``reproduce-all`` runs them: what is quick and needs few trained nets comes first."""
 
 from reproduce.studies import (
+    axioms,
     contrast,
     convergence,
     cost,
@@ -9,6 +10,7 @@ from reproduce.studies import (
     mfaba_table1,
     mfaba_table2,
     nhanes,
+    steps,
     table1,
     table2,
 )
@@ -26,6 +28,8 @@ STUDIES: dict[str, Study] = {
         nhanes,
         mfaba_table1,
         mfaba_table2,
+        axioms,
+        steps,
         cost,
     )
 }
