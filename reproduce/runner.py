@@ -130,6 +130,7 @@ def _write_json(
         "about": run.scale.about,
         "estimates_paper": run.scale.estimates_paper,
         "table": tables.record(table),
+        "slides": study.slides(list(values)) if study.slides and values else [],
         "claims": claims,
         "provenance": provenance(device=run.device, threads=run.threads, seed=run.seed),
         "data": {net["dataset"]: run.images(net["dataset"]).fingerprint() for net in (v["net"] for v in values)},

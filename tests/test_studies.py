@@ -77,6 +77,8 @@ def test_all_studies_write_all_their_files_and_a_second_run_computes_nothing(smo
         assert len(record["claims"]) == len(study.claims)
         assert {"commit", "dirty", "packages", "hardware", "threads", "seed", "date"} <= set(record["provenance"])
         assert len(record["data"]["blobs"]) == 64
+        for slide in record["slides"]:
+            assert all(len(row["captions"]) == len(slide["positions"]) for row in slide["rows"])
     claims = pd.read_csv(smoke.results / "claims.csv", keep_default_na=False)
     assert list(claims) == ["study", "claim", "source", "reported", "measured", "verdict"]
     assert claims["verdict"].isin({"reproduced", "not reproduced"}).all()
