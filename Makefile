@@ -10,8 +10,10 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 STUDIES := gallery table1 contrast convergence table2 ground-truth nhanes mfaba-table1 mfaba-table2 axioms steps cost
 
+DOCUMENTED := "" .xdnn .attributions .metrics .models .datasets .training .studies .report .run .cells .plugins .compare .attribute
+
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce-all report data list test lint bench bench-check bench-record bench-prove clean $(STUDIES)
+.PHONY: help setup reproduce-all report data docs list test lint bench bench-check bench-record bench-prove clean $(STUDIES)
 
 help: ## show this
 	@echo "usage: make TARGET [SCALE=embedded|subset|paper] [DEVICE=cpu|cuda] [ARGS='--seed 1']"
@@ -37,6 +39,9 @@ report: setup ## join the result files of SCALE again
 
 data: setup ## compose or fetch, and verify, the data of SCALE
 	$(PY) -m reproduce data --scale $(SCALE)
+
+docs: setup ## API reference from the docstrings into docs/api (the theory is in docs/theory.md)
+	$(PY) -m pdoc --output-directory docs/api $(addprefix reproduce,$(DOCUMENTED))
 
 list: setup ## studies, models, methods, data sets, and what is there
 	$(PY) -m reproduce list --scale $(SCALE)

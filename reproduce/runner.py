@@ -129,6 +129,7 @@ def _write_json(
         "about": run.scale.about,
         "estimates_paper": run.scale.estimates_paper,
         "table": tables.record(table),
+        "slides": study.slides(list(values)) if study.slides and values else [],
         "claims": claims,
         "provenance": provenance(device=run.device, threads=run.threads, seed=run.seed),
         "data": _fingerprints(values, run),

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from reproduce.report import page, tables, web
+from reproduce.report import figures, page, tables, web
 
 ROWS = pd.DataFrame(
     [
@@ -44,6 +44,8 @@ def results(folder, **changes):
             "commit": "abcdef0123456789", "dirty": False, "python": "3.11", "packages": {"torch": "2"}, "hardware": "a chip",
             "threads": 1, "dtype": "float32", "seed": 0, "date": "2026-01-01T00:00:00+00:00",
         },
+        "slides": [{"title": "IG", "label": "steps", "positions": ["1", "2", "128"], "rows": [
+            {"name": "regular", "image": figures.sprite(np.zeros((3, 8, 8))), "captions": ["50 %", "20 %", "it's \"0\" %"]}]}],
         "data": {"d": "0" * 64}, "seconds": 60.0, "files": [".csv", ".png"],
     } | changes  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
@@ -143,8 +145,12 @@ const box = document.createElement("input");
 box.dataset.filter = "toy-table"; box.value = "WRAP";
 document.body.append(box);
 box.insertAdjacentHTML("afterend", '<output data-count="toy-table"></output>');
-filter(box); seen.filtered = column(1); seen.count = document.querySelector("output").value;
+filter(box); seen.filtered = column(1); seen.count = document.querySelector('[data-count="toy-table"]').value;
 document.querySelector("button.figure").click(); seen.open = document.querySelector("dialog").open;
+const range = document.querySelector(".slider input");
+range.value = 2; range.dispatchEvent(new Event("input"));
+seen.slide = [document.querySelector(".slider output").value, document.querySelector(".slider figcaption span").textContent,
+  document.querySelector(".frame").style.backgroundPosition];
 seen.requests = performance.getEntriesByType("resource").filter((e) => !e.name.startsWith("data:")).map((e) => e.name);
 seen.sideways = document.documentElement.scrollWidth > document.documentElement.clientWidth;
 document.title = JSON.stringify(seen);
@@ -165,5 +171,6 @@ def test_in_a_browser_tables_sort_and_filter_and_nothing_is_asked_for(tmp_path, 
     seen = json.loads(re.search(r"<title>(.*?)</title>", done.stdout)[1])
     assert seen == {
         "up": ["50.0", "51.0", "60.0"], "down": ["60.0", "51.0", "50.0"], "aria": "descending", "filtered": ["wrapped"],
-        "count": "1 of 3 rows", "open": True, "requests": [], "sideways": False,
+        "count": "1 of 3 rows", "open": True, "slide": ["128", "it's \"0\" %", "100% 0px"],
+        "requests": [], "sideways": False,
     }  # fmt: skip

@@ -112,6 +112,8 @@ def test_all_studies_write_all_their_files_and_a_second_run_computes_nothing(smo
         assert set(record["data"]) <= {"blobs", "people"} and {len(digest) for digest in record["data"].values()} == {
             64
         }
+        for slide in record["slides"]:
+            assert all(len(row["captions"]) == len(slide["positions"]) for row in slide["rows"])
     claims = pd.read_csv(smoke.results / "claims.csv", keep_default_na=False)
     assert list(claims) == ["study", "claim", "source", "reported", "measured", "verdict"]
     assert claims["verdict"].str.fullmatch("reproduced|not reproduced|not run: no .*").all()  # no such nets here

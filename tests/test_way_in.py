@@ -269,3 +269,20 @@ def test_the_quickstart_runs_and_says_which_net_is_homogeneous():
 def test_help_has_examples_for_every_command():
     for command in ("list", "run", "claims", "compare", "attribute", "report", "data"):
         assert "Example: python -m reproduce" in " ".join(invoke(command, "--help").output.split()), command
+
+
+def test_the_notebook_s_cells_run_in_order_and_say_what_they_claim(monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # batches of 100 tiny pictures: a second thread only waits
+    cells = json.loads((ROOT / "examples/from_net_to_prior.ipynb").read_text())["cells"]
+    assert [cell["cell_type"] for cell in cells].count("code") == 5
+    space: dict[str, object] = {}
+    for cell in cells:
+        assert not cell.get("outputs"), "tracked without outputs: they would go stale"
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), space)  # plain Python, no magics: no kernel is needed to test it
+    torch.set_num_threads(threads)
+    assert space["x_gap"] < 1e-4 < 0.05 < space["regular_gap"]
+    assert space["after"] < space["before"]
+    assert space["accuracy"](space["x_net"]) > 0.85 and space["accuracy"](space["smooth"]) > 0.8

@@ -40,6 +40,20 @@ function enlarge(button) {
   dialog.showModal();
 }
 
+// A slider shows one frame of each strip of frames, and its caption.
+function slide(input) {
+  const positions = JSON.parse(input.dataset.positions);
+  const at = Number(input.value);
+  const box = input.closest(".slider");
+  box.querySelector("output").value = positions[at];
+  input.setAttribute("aria-valuetext", positions[at]);
+  const share = positions.length > 1 ? (100 * at) / (positions.length - 1) : 0;
+  for (const frame of box.querySelectorAll(".frame")) frame.style.backgroundPosition = `${share}% 0`;
+  for (const caption of box.querySelectorAll("figcaption"))
+    caption.querySelector("span").textContent = JSON.parse(caption.dataset.captions)[at];
+}
+
 for (const button of document.querySelectorAll("th button")) button.addEventListener("click", () => sortBy(button.closest("th")));
 for (const input of document.querySelectorAll("[data-filter]")) input.addEventListener("input", () => filter(input));
 for (const button of document.querySelectorAll("button.figure")) button.addEventListener("click", () => enlarge(button));
+for (const input of document.querySelectorAll(".slider input")) input.addEventListener("input", () => slide(input));

@@ -80,6 +80,7 @@ def _study(results: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     figure = stem.with_suffix(".png")
     return dict(record) | {
         "claims": [_claim(claim) for claim in record["claims"]],
+        "slides": record.get("slides", []),
         "table": _table(record["table"]) if record.get("table", {}).get("rows") else None,
         "figure": picture(figure) if figure.is_file() and ".png" in record["files"] else "",
         "downloads": [
