@@ -48,3 +48,7 @@ def test_max_sensitivity_by_hand():
     )  # ten draws for each image in turn
     norm = (RADIUS * noise).flatten(1).norm(dim=1).view(3, 10).amax(1) / inputs.flatten(1).norm(dim=1)
     close(max_sensitivity(lambda x, y: x, inputs, targets, generator=generator()), norm)
+    alone = max_sensitivity(lambda x, y: gradient(net, x, y), inputs[:1], targets[:1], generator=generator())
+    close(alone, torch.zeros(1, dtype=torch.float64))
+    one = input_x_gradient(net, inputs[:1], targets[:1])
+    close(infidelity(net, inputs[:1], targets[:1], one, generator=generator()), torch.zeros(1, dtype=torch.float64))

@@ -67,6 +67,9 @@ def max_sensitivity(
 
     def explanation(images: Tensor | tuple[Tensor], target: Tensor) -> tuple[Tensor]:
         x = images[0] if isinstance(images, tuple) else images  # captum calls it with either
-        return (explain(x, target).contiguous(),)  # and flattens with view
+        label = (
+            target if len(target) == len(x) else target.expand(len(x))
+        )  # it does not repeat the target of a single image
+        return (explain(x, label).contiguous(),)  # and flattens with view
 
     return captum.metrics.sensitivity_max(explanation, inputs, shake, n_perturb_samples=SAMPLES, target=targets)

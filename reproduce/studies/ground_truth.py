@@ -218,18 +218,21 @@ def _not_worse(rows: pd.DataFrame, other: str) -> tuple[bool, str]:
 
 
 def _same_best(rows: pd.DataFrame) -> tuple[bool, str]:
-    best = {
-        metric: (part := select(rows, metric=metric)).loc[
-            part.groupby(["model", "variant"], sort=False)["value"].idxmin()
-        ]
-        for metric in ("mask_rank", "truth_rank")
-    }
-    pairs = zip(best["mask_rank"].iterrows(), best["truth_rank"]["method"], strict=True)
-    words = {f"{figures.MODEL_LABEL.get(r['model'], r['model'])} {figures.VARIANT_LABEL[r['variant']]}": (r["method"], other)
-             for (_, r), other in pairs}  # fmt: skip
-    same = [net for net, (a, b) in words.items() if a == b]
-    others = ", ".join(f"{net}: {table2.label(a)} and {table2.label(b)}" for net, (a, b) in words.items() if a != b)
-    return len(same) == len(words), f"the same on {len(same)} of {len(words)} nets" + (f"; {others}" if others else "")
+    """Do the methods of the best mean rank by either judge overlap? A tie names each of the tied."""
+    ranked = rows[rows["metric"].isin(("mask_rank", "truth_rank"))]
+    words, same = [], 0
+    nets = ranked.groupby(["model", "variant"], sort=False)
+    for (model, variant), part in nets:
+        mask, truth = (_best(select(part, metric=metric)) for metric in ("mask_rank", "truth_rank"))
+        same += bool(mask & truth)
+        if not mask & truth:
+            net = f"{figures.MODEL_LABEL.get(model, model)} {figures.VARIANT_LABEL[variant]}"
+            words.append(f"{net}: {' or '.join(sorted(mask))} and {' or '.join(sorted(truth))}")
+    return same == len(nets), "; ".join([f"the same on {same} of {len(nets)} nets", *words])
+
+
+def _best(part: pd.DataFrame) -> set[str]:
+    return {table2.label(method) for method in part[part["value"] == part["value"].min()]["method"]}
 
 
 STUDY = Study(

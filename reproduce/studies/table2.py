@@ -170,6 +170,8 @@ def figure(rows: pd.DataFrame, values: list[Value]) -> Figure:
         for value in (v for v in values if v["net"]["model"] == model):
             style = figures.variant_line(value["net"]["variant"])["ls"]
             for method, curves in value["curves"].items():
+                if method == IG and homogeneous(value["net"]["variant"]):
+                    continue  # it is X-Gradient, on fewer images: a second curve beside it would only show those images
                 ax.plot(
                     FRACTIONS,
                     curves[i].numpy(),
@@ -184,7 +186,11 @@ def figure(rows: pd.DataFrame, values: list[Value]) -> Figure:
             ax.set_xlabel("share of the pixels asked for")
     found = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
     fig.legend(
-        found.values(), found.keys(), loc="outside lower center", ncols=6, title="regular dashed, X-variant solid"
+        found.values(),
+        found.keys(),
+        loc="outside lower center",
+        ncols=6,
+        title="regular dashed, X-variant solid (IG on it is X-Gradient)",
     )
     return fig
 
