@@ -8,7 +8,7 @@ ARGS   ?=
 PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
-STUDIES := gallery table1 contrast convergence table2 ground-truth nhanes
+STUDIES := gallery table1 contrast convergence table2 ground-truth nhanes decoy
 
 .DEFAULT_GOAL := help
 .PHONY: help setup reproduce-all report data list test lint bench clean $(STUDIES)

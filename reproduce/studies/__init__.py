@@ -1,11 +1,11 @@
 """The studies, in the order in which ``reproduce-all`` runs them: what is quick and needs few trained nets comes first."""
 
-from reproduce.studies import contrast, convergence, gallery, ground_truth, nhanes, table1, table2
+from reproduce.studies import contrast, convergence, decoy, gallery, ground_truth, nhanes, table1, table2
 from reproduce.studies.study import Study
 
 STUDIES: dict[str, Study] = {
     study.name: study
     for study in (
-        gallery.STUDY, table1.STUDY, contrast.STUDY, convergence.STUDY, table2.STUDY, ground_truth.STUDY, nhanes.STUDY,
+        gallery.STUDY, table1.STUDY, contrast.STUDY, convergence.STUDY, table2.STUDY, ground_truth.STUDY, nhanes.STUDY, decoy.STUDY,
     )
 }  # fmt: skip
