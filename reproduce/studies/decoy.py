@@ -231,9 +231,9 @@ STUDY = Study(
     protocol=(
         "2,000 real digits to train on, 1,000 to test. A 4 x 4 grey square in a random corner has the shade 255 - 25 * label in training and "
         f"that of a random class in the test. Small CNN, Adam, {right_reasons.EPOCHS} epochs of batches of {right_reasons.BATCH}. Prior: "
-        "strength * mean over images of the summed squared attribution inside the square, of the true class's logit (RRR: of all log probabilities). The "
-        "strength (1 to 1000) is the best of the first seed on 500 digits with random squares; EG (8) and IG (8) take EG (1)'s. Attribution in "
-        f"the square: share of |IG|, {MASS_STEPS} steps, of {MASS_IMAGES} test digits. Cost: median time of an epoch over that of plain "
+        "strength * mean over images of the summed squared attribution inside the square, of the true class's logit (RRR: log probabilities). "
+        "Strength: of 1 to 1000 the best of the first seed on 500 digits with random squares; EG (8), IG (8) take EG (1)'s. Attribution "
+        f"in the square: share of |IG|, {MASS_STEPS} steps, of {MASS_IMAGES} test digits. Cost: median time of an epoch over that of plain "
         "training run beside it. Intervals: 95 % bootstrap over training seeds."
     ),
     differs=(
