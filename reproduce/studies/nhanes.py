@@ -380,7 +380,7 @@ def _thirty_two(rows: pd.DataFrame) -> tuple[bool, str]:
     matching = sweep[sweep["value"] >= -sem]
     most = sweep["references"].max()
     if matching.empty and most < 32:
-        raise NotRun(f"EG with {most:.0f} references is still below X-Gradient; more are needed (a larger scale)")
+        raise NotRun(f"no EG with up to {most:.0f} references reaches X-Gradient; more are needed (a larger scale)")
     least = matching["references"].min() if len(matching) else np.inf
     return (
         bool(16 <= least <= 64),

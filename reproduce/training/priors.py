@@ -189,7 +189,7 @@ class Trained:
 
 def train(
     train_rows: Tensor, train_labels: Tensor, validation_rows: Tensor, validation_labels: Tensor,
-    prior: Prior, generators: Generators, *, epochs: int = EPOCHS, tick: Callable[[float], None] = lambda share: None,
+    prior: Prior, generators: Generators, *, epochs: int | None = None, tick: Callable[[float], None] = lambda share: None,
 ) -> Trained:  # fmt: skip
     """Train a net for each repetition, all at once: X-DNN Sec. 4.3 as released.
 
@@ -203,6 +203,7 @@ def train(
     Raises:
         ValueError: validation rows of one class.
     """
+    epochs = epochs or EPOCHS
     layers = initial_layers(train_rows.shape[-1], prior.bias, generators, train_rows)
     parameters = [p for pair in layers for p in pair if p is not None]
     best = [p.detach().clone() for p in parameters]
@@ -263,7 +264,7 @@ def _as_layers(parameters: list[Tensor], bias: bool) -> Layers:
 
 def run_repetitions(
     features: Tensor, labels: Tensor, prior: Prior, repetitions: Sequence[int],
-    generator: Callable[[int], torch.Generator], *, epochs: int = EPOCHS, group: int | None = None,
+    generator: Callable[[int], torch.Generator], *, epochs: int | None = None, group: int | None = None,
     tick: Callable[[float], None] = lambda share: None,
 ) -> dict[str, list[float]]:  # fmt: skip
     """Split, standardise, train and test each repetition; one number per repetition for each metric.
