@@ -1,6 +1,6 @@
 """The studies, in the order in which ``reproduce-all`` runs them: what is quick and needs few trained nets comes first."""
 
-from reproduce.studies import contrast, convergence, gallery, mfaba_table1, mfaba_table2, table1
+from reproduce.studies import contrast, convergence, gallery, ground_truth, mfaba_table1, mfaba_table2, table1, table2
 from reproduce.studies.study import Study
 
 STUDIES: dict[str, Study] = {
@@ -10,6 +10,8 @@ STUDIES: dict[str, Study] = {
         table1.STUDY,
         contrast.STUDY,
         convergence.STUDY,
+        table2.STUDY,
+        ground_truth.STUDY,
         mfaba_table1.STUDY,
         mfaba_table2.STUDY,
     )
