@@ -363,7 +363,7 @@ def big(
     if corrected or not repeat_equal:
         reach = STEPS * SIGN_STEP
         radii = [*(radius for radius in radii if radius < reach), *[radius for radius in radii if radius >= reach][:1]]
-    probability = nn.Sequential(model, nn.Softmax(1)).train(model.training)
+    probability = nn.Sequential(model, nn.Softmax(1))
     size = chunk_size(inputs, chunk)
     parts = []
     for images, labels in zip(inputs.split(size), targets.split(size), strict=True):

@@ -74,8 +74,10 @@ def insertion_deletion(
             f"attributions {tuple(attributions.shape)} must have the inputs' shape {tuple(inputs.shape)}, (B, C, H, W)"
         )
     place = _laid_out_like(ranks(attributions, ranking).int().view(len(inputs), -1, *inputs.shape[2:]), inputs)
-    empty = torch.as_tensor(substrate).to(inputs).broadcast_to(inputs.shape)
-    size = chunk_size(inputs, chunk)
+    empty = torch.as_tensor(substrate).to(inputs).broadcast_to(inputs.shape).contiguous()
+    empty = _laid_out_like(empty, inputs)
+    # half of what an attribution takes at once: the changed images share the caches with the activations
+    size = chunk_size(inputs, chunk) if chunk is not None else max(2, chunk_size(inputs, None) // 2)
     half = max(1, size // 2)  # an image is evaluated inserted and deleted at once
     steps = -(-place[0].numel() // place.shape[1] // step) if len(inputs) else 1
     parts = [
@@ -96,13 +98,13 @@ def _curves(
     insertion, deletion = [ends[1]], [ends[0]]
     together = max(1, size // max(1, 2 * len(x)))
     for first in range(1, steps, together):
-        taken = torch.arange(first, min(first + together, steps), device=x.device).view(-1, 1, 1, 1, 1) * step
-        best = place < taken  # (k, n, C or 1, H, W)
-        points = torch.empty(2 * len(taken) * len(x), *x.shape[1:], dtype=x.dtype, device=x.device)
-        points = _laid_out_like(points, x)
+        taken = range(first, min(first + together, steps))
+        points = _laid_out_like(x.new_empty(2 * len(taken) * len(x), *x.shape[1:]), x)
         with_best, without = points.view(2, len(taken), *x.shape)
-        torch.where(best, x, empty, out=with_best)
-        torch.where(best, empty, x, out=without)
+        for k, count in enumerate(taken):
+            best = place < count * step
+            torch.where(best, x, empty, out=with_best[k])
+            torch.where(best, empty, x, out=without[k])
         scores = _score(model(points).softmax(1), predicted.repeat(2 * len(taken)))
         inserted, deleted = scores.view(2, len(taken), len(x))
         insertion.append(inserted)

@@ -31,7 +31,7 @@ from reproduce.report.tables import wide
 from reproduce.run import Net, Run
 from reproduce.studies.study import Claim, Study, select
 
-VERSION = 1
+VERSION = 2
 REPEATS = 5  # calls of a method, each beside a plain gradient
 LONG = 2.0  # seconds: a method that has run for as long is not called again
 
