@@ -8,10 +8,10 @@ ARGS   ?=
 PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
-STUDIES := gallery table1 contrast convergence steps axioms
+STUDIES := gallery table1 contrast convergence table2 ground-truth steps axioms
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce-all report data list test lint bench clean $(STUDIES)
+.PHONY: help setup reproduce-all report data list test lint bench bench-check bench-record bench-prove clean $(STUDIES)
 
 help: ## show this
 	@echo "usage: make TARGET [SCALE=embedded|subset|paper] [DEVICE=cpu|cuda] [ARGS='--seed 1']"
@@ -48,6 +48,22 @@ lint: setup
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
 	$(PY) -m mypy
+
+bench: setup ## time everything in benchmarks/ (BASE=<git revision>: against that revision, alternately)
+ifdef BASE
+	$(PY) -m benchmarks.gate versus $(BASE)
+else
+	$(PY) -m pytest benchmarks --benchmark-enable --benchmark-json=.cache/benchmarks.json
+endif
+
+bench-check: setup ## the gate: passes, ratios and peak bytes against benchmarks/baseline.json
+	$(PY) -m benchmarks.gate check
+
+bench-record: setup ## measure the gate's baseline again (ten repetitions)
+	$(PY) -m benchmarks.gate record
+
+bench-prove: setup ## slow the code down in three ways and show that the gate says so
+	$(PY) -m benchmarks.gate prove
 
 clean: ## remove finished cells and trained nets (results and fetched data stay)
 	rm -rf .cache

@@ -65,13 +65,17 @@ def list_(
     from reproduce.studies import STUDIES
 
     run = _prepare(scale, "cpu", None, 0, ROOT / "results", cells)
-    table = Table("study", "question", "cells done", "missing", title=f"studies at scale {scale}", title_justify="left")
-    missing = [f"{bed.dataset}: {reason}" for bed in run.scale.testbeds if (reason := run.missing(bed))]
+    table = Table("study", "question", "needs", "cells done", title=f"studies at scale {scale}", title_justify="left")
+    reasons = {f"{bed.dataset} ({bed.weights} weights)": run.missing(bed) for bed in run.scale.testbeds}
+    needs = ", ".join(name + (" - missing" if reason else "") for name, reason in reasons.items())
     for study in STUDIES.values():
         pieces = {c.digest: c for cell in study.cells(run) for c in cell.closure()}
         done = sum(run.cells.has(cell) for cell in pieces.values())
-        table.add_row(study.name, study.question, f"{done}/{len(pieces)}", "; ".join(missing) or "nothing")
+        table.add_row(study.name, study.question, needs, f"{done}/{len(pieces)}")
     console.print(table)
+    for name, reason in reasons.items():
+        if reason:
+            console.print(f"missing   {name}: {reason}", markup=False, highlight=False, soft_wrap=True)
     console.print("scales    " + "; ".join(f"{name}: {s.about}" for name, s in SCALES.items()), highlight=False)
     console.print("models    " + ", ".join(MODELS), highlight=False)
     console.print("methods   " + ", ".join(METHODS), highlight=False)
@@ -123,12 +127,49 @@ def report(scale: ScaleOption = "embedded", results: ResultsOption = ROOT / "res
 
 
 @app.command()
-def data(scale: ScaleOption = "embedded", cells: CellsOption = ROOT / ".cache") -> None:
-    """Compose or fetch the data of a scale, verify them, and say what is missing and why."""
+def data(
+    scale: ScaleOption = "embedded",
+    mirror: Annotated[
+        str, typer.Option(envvar="DATA_MIRROR", help="folders or addresses to try first, separated by spaces")
+    ] = "",
+    offline: Annotated[bool, typer.Option("--offline", help="ask folders only")] = False,
+    cells: CellsOption = ROOT / ".cache",
+) -> None:
+    """Compose or fetch what a scale needs, verify it, and say what is missing, why, and what cannot run for it."""
+    from reproduce.datasets.fetch import Store, manifest, needed
+
     prepared = _prepare(scale, "cpu", None, 0, ROOT / "results", cells)
+    store = Store(mirrors=tuple(mirror.split()), offline=offline, progress=console.is_terminal)
+    files, manual = manifest()
+    wanted = needed(prepared.scale.name, list(files.values()))
+    failed: dict[str, list[str]] = {}
+    for number, file in enumerate(wanted, start=1):
+        group = file.name.split("/")[0]
+        try:
+            fresh = not store.has(file)
+            store.fetch(file)
+            if fresh:
+                console.print(f"[{number}/{len(wanted)}] {file.name}", markup=False, highlight=False)
+        except UserError as error:
+            failed.setdefault(group, []).append(str(error))
+    table = Table("data", "there", "missing", "why", title=f"data of scale {scale}", title_justify="left")
+    for group in dict.fromkeys(file.name.split("/")[0] for file in wanted):
+        count = sum(file.name.split("/")[0] == group for file in wanted)
+        lost = failed.get(group, [])
+        table.add_row(group, str(count - len(lost)), str(len(lost)), lost[0] if lost else "")
+    for entry in manual.values():
+        if prepared.scale.name in entry.scales:
+            there = sum((store.folder / entry.name / file).is_file() for file in entry.files)
+            table.add_row(
+                entry.name, str(there), str(len(entry.files) - there), f"{', '.join(entry.files)}: {entry.where}"
+            )
+    if table.row_count:
+        console.print(table)
     for bed in prepared.scale.testbeds:
         if reason := prepared.missing(bed):
-            console.print(f"{bed.dataset}: {reason}", markup=False, highlight=False)
+            console.print(
+                f"cannot run on {bed.dataset} with {bed.weights} weights: {reason}", markup=False, highlight=False
+            )
             continue
         for split in ("train", "test") if bed.weights == "trained" else ("test",):
             images = prepared.images(bed.dataset, split)

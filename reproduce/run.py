@@ -11,10 +11,14 @@ import torch
 from torch import nn
 
 from reproduce.cells import Cell, Cells, Tick, Value
-from reproduce.datasets import DATASETS, Images, load
+from reproduce.datasets import DATASETS, Images, Store, load
+from reproduce.datasets.fetch import manifest
+from reproduce.errors import UserError
 from reproduce.models import PREPROCESSING, build
+from reproduce.models.released import RELEASED, load_released
 from reproduce.scales import Scale, Testbed
 from reproduce.training import supervised
+from reproduce.xdnn import is_homogeneous
 
 NO_TICK: Tick = lambda share: None  # noqa: E731
 
@@ -35,12 +39,12 @@ class Net:
         return f"{self.model} {self.variant}"
 
 
-Measure = Callable[[Tick, nn.Module, Images], Value]
+Measure = Callable[..., Value]  # (tick, model, images, *values of further cells)
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """Everything a study may ask for. ``results`` is the folder of the scale's tables and figures."""
+    """Everything a study may ask for. ``results`` is the folder of the scale's tables and figures, ``store`` the data folder."""
 
     scale: Scale
     cells: Cells
@@ -48,6 +52,7 @@ class Run:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     threads: int = 2
     seed: int = 0
+    store: Store = field(default_factory=Store)
 
     def testbeds(self) -> list[Testbed]:
         """The scale's testbeds whose data and weights are there."""
@@ -55,14 +60,22 @@ class Run:
 
     def missing(self, bed: Testbed) -> str | None:
         """Why a testbed cannot be run, with the way out; None where it can."""
-        if bed.dataset not in DATASETS:
-            return f"needs {bed.dataset} (make data SCALE={self.scale.name})"
+        if reason := DATASETS[bed.dataset].missing(self.store):
+            return f"{bed.dataset} {reason}"
+        if bed.weights == "released":
+            files = [manifest()[0][name] for (model, _), name in RELEASED.items() if model in bed.widths]
+            absent = [file.name for file in files if not self.store.has(file)]
+            if absent:
+                return f"needs {', '.join(absent)} (make data SCALE={self.scale.name})"
         return None
 
     def nets(self, study: str) -> list[tuple[Net, int]]:
         """The nets that ``study`` judges at this scale and on how many images each; regular nets before their variants."""
         return [
-            (Net(model, variant, bed.dataset, width, bed.weights, self.seed + seed), bed.count(study, model))
+            (
+                Net(model, variant, bed.dataset, width, bed.weights, self.seed + seed),
+                self._available(bed, bed.count(study, model)),
+            )
             for bed in self.testbeds()
             for model, width in bed.widths.items()
             for variant in bed.variants
@@ -70,9 +83,15 @@ class Run:
             if bed.count(study, model)
         ]
 
+    def _available(self, bed: Testbed, count: int) -> int:
+        """``count``, or as many images as a fetched data set has: a partial mirror gives a smaller n, not an error."""
+        if count == 0 or bed.weights == "trained":
+            return count
+        return min(count, len(self.images(bed.dataset)))
+
     def images(self, dataset: str, split: str = "test", count: int | None = None) -> Images:
         """A split, or its first ``count`` images."""
-        images = load(dataset, split, self.cells)
+        images = load(dataset, split, self.cells, self.store)
         return images if count is None else images.first(count)
 
     def images_for(self, net: Net, count: int) -> Images:
@@ -90,7 +109,7 @@ class Run:
         key = {
             "training": supervised.RECIPE_VERSION,
             "net": asdict(net),
-            "data": DATASETS[net.dataset].key,
+            "data": DATASETS[net.dataset].key(self.store),
             "recipe": asdict(recipe),
         }
         return Cell(
@@ -114,30 +133,44 @@ class Run:
             model = self._untrained(net)
         for trained in needed:
             model.load_state_dict(trained["weights"])
+        if net.weights == "released":
+            file = manifest()[0][RELEASED[net.model, net.variant]]
+            load_released(model, self.store.path(file, self.scale.name))
+            self._check_homogeneous(net, model)
         return model.to(self.device).to(memory_format=torch.channels_last).eval()
+
+    def _check_homogeneous(self, net: Net, model: nn.Module) -> None:
+        """A released X-net is measured before it is believed."""
+        if net.variant == "x":
+            found = is_homogeneous(model, self.images(net.dataset, count=1).inputs())
+            if not found:
+                raise UserError(f"{RELEASED[net.model, net.variant]} is {found}")
 
     def cell(
         self, study: str, version: int, net: Net, measure: Measure, *,
-        images: int, seconds: float, **protocol: Any,
+        images: int, seconds: float, needs: tuple[Cell, ...] = (), **protocol: Any,
     ) -> Cell:  # fmt: skip
         """A cell that measures one net on the first ``images`` test images: ``measure(tick, model, images) -> Value``.
 
         ``protocol`` holds the constants that decide the number; with study, version, net and data they are the key.
+        ``needs`` are other cells whose values ``measure`` takes after the images.
         """
+        weights = self.needs(net)
 
         def compute(tick: Tick, *needed: Value) -> Value:
-            value = measure(tick, self.load(net, *needed), self.images_for(net, images))
+            model = self.load(net, *needed[: len(weights)])
+            value = measure(tick, model, self.images_for(net, images), *needed[len(weights) :])
             return value | {"net": asdict(net)}
 
         key = {
             "study": study,
             "version": version,
             "net": asdict(net),
-            "data": DATASETS[net.dataset].key,
+            "data": DATASETS[net.dataset].key(self.store),
             "images": images,
             "protocol": protocol,
         }
-        return Cell(f"{study} {net.label}", key, compute, self.needs(net), seconds)
+        return Cell(f"{study} {net.label}", key, compute, weights + needs, seconds)
 
     def generator(self, *purpose: object) -> torch.Generator:
         """A CPU generator that depends on the run's seed and on what it is for, not on what ran before."""

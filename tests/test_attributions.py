@@ -227,7 +227,13 @@ def test_passes_are_counted_exactly(name, x_net, batch, references):
 
     with x_net[0].register_forward_pre_hook(count):
         run(name, x_net, inputs, targets, references)
-    assert points == METHODS[name].passes * len(inputs)
+        together, points = points, 0
+        if METHODS[name].passes is None:  # a finished image leaves the batch: nothing is computed for it any more
+            for i in range(len(inputs)):
+                run(name, x_net, inputs[i : i + 1], targets[i : i + 1], references)
+            assert together == points
+        else:
+            assert together == METHODS[name].passes * len(inputs)
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 4, 7, 1000])

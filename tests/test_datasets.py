@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 
 from reproduce.cells import Cells
-from reproduce.datasets import DATASETS, Photographs, load
+from reproduce.datasets import DATASETS, Photographs, Store, load
 from reproduce.datasets import digits_on_photos as digits
 from reproduce.datasets.imagenet import imagenet_20
 from reproduce.errors import UserError
@@ -65,7 +65,7 @@ def test_the_recipes_statistics_are_those_of_the_training_images():
 
 
 def test_loading_composes_once_and_normalises(tmp_path):
-    images = load("digits-on-photos", "test", Cells(tmp_path, {}))
+    images = load("digits-on-photos", "test", Cells(tmp_path, {}), Store())
     assert len(list(tmp_path.rglob("*.pt"))) == 1
     inputs = images.inputs(slice(0, 8))
     expected = (images.pixels[0, 1, 2, 3] / 255 - digits.MEAN[1]) / digits.STD[1]
@@ -93,13 +93,20 @@ def test_photographs_are_read_when_asked_for(tmp_path):
 def test_wrong_names_and_counts_are_named(tmp_path):
     cells = Cells(tmp_path, {})
     with pytest.raises(UserError, match="unknown data set 'mnist'; there are: digits-on-photos"):
-        load("mnist", "test", cells)
+        load("mnist", "test", cells, Store(tmp_path))
     with pytest.raises(UserError, match="imagenet-20 has no split 'train'; there are: test"):
-        load("imagenet-20", "train", cells)
+        load("imagenet-20", "train", cells, Store(tmp_path))
     with pytest.raises(UserError, match="21 images asked for, and the data set has 20"):
         imagenet_20().first(21)
 
 
-def test_every_data_set_says_what_decides_its_content():
+def test_every_data_set_says_what_decides_its_content(tmp_path):
     for entry in DATASETS.values():
-        assert entry.key and entry.source
+        assert entry.key(Store(tmp_path)) and entry.source
+
+
+def test_data_that_is_not_there_names_the_command(tmp_path):
+    with pytest.raises(UserError, match="imagenet-sample is not there .make data SCALE=subset"):
+        load("imagenet-sample", "test", Cells(tmp_path / "cells", {}), Store(tmp_path))
+    with pytest.raises(UserError, match=r"imagenet-val is not in .*ILSVRC2012: get ILSVRC2012_img_val.tar and"):
+        load("imagenet-val", "test", Cells(tmp_path / "cells", {}), Store(tmp_path))

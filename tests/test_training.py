@@ -11,7 +11,7 @@ def tiny(variant="regular"):
 
 
 def test_the_same_seed_gives_the_same_weights_and_leaves_the_global_generator_alone():
-    images, recipe = blobs("train", None), Recipe(1, 1e-3)
+    images, recipe = blobs("train"), Recipe(1, 1e-3)
     state = torch.get_rng_state()
     first, log = train(tiny, images, recipe, seed=3)
     assert torch.equal(state, torch.get_rng_state())
@@ -25,7 +25,7 @@ def test_the_same_seed_gives_the_same_weights_and_leaves_the_global_generator_al
 
 def test_it_learns_and_reports_progress():
     shares = []
-    _, log = train(lambda: tiny("x"), blobs("train", None), Recipe(10, 3e-3), seed=0, tick=shares.append)
+    _, log = train(lambda: tiny("x"), blobs("train"), Recipe(10, 3e-3), seed=0, tick=shares.append)
     assert log[-1]["train_top1"] > 0.95 and log[-1]["loss"] < log[0]["loss"]
     assert shares == sorted(shares)
 
@@ -37,7 +37,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_epoch():
         return model
 
     with pytest.raises(Diverged, match="the loss was nan in epoch 1"):
-        train(broken, blobs("train", None), Recipe(1, 1e-3), seed=0)
+        train(broken, blobs("train"), Recipe(1, 1e-3), seed=0)
 
 
 def test_fixup_scalars_learn_at_a_tenth_of_the_rate_without_decay():

@@ -18,7 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from reproduce.attributions.adaptive import adaptive_integrated_gradients
+from reproduce.attributions.agi import agi
 from reproduce.attributions.blur_ig import blur_integrated_gradients
+from reproduce.attributions.boundary import MFABA_CORRECTED, big, mfaba, mfaba_walks
+from reproduce.attributions.deeplift import deeplift
 from reproduce.attributions.full_gradient import full_grad, full_gradient
 from reproduce.attributions.gradients import gradient, input_x_gradient, random, x_gradient
 from reproduce.attributions.guided_ig import guided_integrated_gradients
@@ -29,23 +32,32 @@ from reproduce.attributions.paths import (
     integrated_gradients,
     integrated_gradients_noise,
 )
+from reproduce.attributions.pixels import in_pixels
+from reproduce.attributions.smoothgrad import smoothgrad
 
 __all__ = [
     "METHODS",
     "QUADRATURES",
     "Method",
     "adaptive_integrated_gradients",
+    "agi",
+    "big",
     "blur_integrated_gradients",
+    "deeplift",
     "expected_gradients",
     "full_grad",
     "full_gradient",
     "gradient",
     "guided_integrated_gradients",
     "idgi",
+    "in_pixels",
     "input_x_gradient",
     "integrated_gradients",
     "integrated_gradients_noise",
+    "mfaba",
+    "mfaba_walks",
     "random",
+    "smoothgrad",
     "x_gradient",
 ]
 
@@ -55,7 +67,7 @@ class Method:
     """A row of the studies' tables.
 
     attribute:   called as ``attribute(model, inputs, targets)``; with ``references=`` and ``generator=`` where it needs them.
-    passes:      forward and backward passes per image.
+    passes:      forward and backward passes per image; None where they depend on the image, to be counted as run.
     label:       as tables and figures print it.
     references:  does it draw reference images?
     stochastic:  does it need a generator?
@@ -64,7 +76,7 @@ class Method:
     """
 
     attribute: Callable[..., Tensor]
-    passes: int
+    passes: int | None
     label: str
     references: bool = False
     stochastic: bool = False
@@ -105,4 +117,21 @@ METHODS: dict[str, Method] = {
     "idgi_128": Method(partial(idgi, steps=128), 128, "IDGI (128)", baseline="zero"),
     "guided_ig_128": Method(partial(guided_integrated_gradients, steps=128), 128, "Guided IG (128)", baseline="zero"),
     "blur_ig_128": Method(partial(blur_integrated_gradients, steps=128), 128, "Blur IG (128)", baseline="blurred"),
+    "smoothgrad": Method(smoothgrad, 50, "SmoothGrad", stochastic=True),
+    "deeplift": Method(deeplift, 2, "DeepLIFT"),
+    # walks to the boundary, on normalised inputs as all the others; in_pixels runs them as their authors did
+    "mfaba_sharp": Method(partial(mfaba, kind="sharp", bounds=None), None, "MFABA sharp"),
+    "mfaba_smooth": Method(partial(mfaba, kind="smooth", bounds=None), None, "MFABA smooth"),
+    "mfaba_norm": Method(partial(mfaba, kind="norm", bounds=None), None, "MFABA norm"),
+    "mfaba_cosine": Method(partial(mfaba, kind="cosine", bounds=None), None, "MFABA cosine"),
+    "mfaba_sharp_corrected": Method(
+        partial(mfaba, kind="sharp", bounds=None, **MFABA_CORRECTED), None, "MFABA sharp, corrected"
+    ),
+    "mfaba_smooth_corrected": Method(
+        partial(mfaba, kind="smooth", bounds=None, **MFABA_CORRECTED), None, "MFABA smooth, corrected"
+    ),
+    "big": Method(partial(big, bounds=None), 407, "BIG"),
+    "big_corrected": Method(partial(big, corrected=True, bounds=None), None, "BIG, corrected"),
+    "agi": Method(partial(agi, bounds=None), None, "AGI"),
+    "agi_corrected": Method(partial(agi, accumulate=True, bounds=None), None, "AGI, corrected"),
 }

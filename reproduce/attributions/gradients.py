@@ -104,8 +104,8 @@ def check_batch(inputs: Tensor, targets: Tensor) -> None:
         raise ValueError(f"image {int((~finite).nonzero()[0])} of the batch contains NaN or infinity")
 
 
-def target_logits(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
-    """F_target(x), (B,), with the graph where inputs ask for it.
+def checked_logits(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+    """F(x), (B, classes), with the graph where inputs ask for it.
 
     Raises:
         ValueError: the model's output is not (B, classes), or a target is not one of its classes.
@@ -116,7 +116,12 @@ def target_logits(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     if len(targets) and (int(targets.min()) < 0 or int(targets.max()) >= logits.shape[1]):
         found = f"{int(targets.min())}..{int(targets.max())}"
         raise ValueError(f"targets must be in 0..{logits.shape[1] - 1}, got {found}")
-    return logits.gather(1, targets[:, None]).squeeze(1)
+    return logits
+
+
+def target_logits(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+    """F_target(x), (B,), checked like ``checked_logits``."""
+    return checked_logits(model, inputs, targets).gather(1, targets[:, None]).squeeze(1)
 
 
 def _logits_and_gradient(

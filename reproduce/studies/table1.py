@@ -113,7 +113,7 @@ def figure(rows: pd.DataFrame, values: list[Value]) -> Figure:
         ax.set_xticks(range(len(models)), [figures.MODEL_LABEL.get(m, m) for m in models])
         ax.set_title(title)
         ax.margins(y=0.12)
-    axes[0].legend(loc="lower right")
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return fig
 
 

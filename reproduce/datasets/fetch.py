@@ -1,0 +1,290 @@
+"""Fetching: one manifest, verified files, mirrors. Nothing outside the data folder is written.
+
+A file gets its name only after its hash is right: it is downloaded beside its place, checked, and renamed. A file that is
+there is checked and not fetched again. DATA_MIRROR names folders or addresses (separated by spaces) that are tried first; what
+comes from a mirror is checked like everything else.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tarfile
+import tempfile
+import time
+import tomllib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+import pandas as pd
+import pooch
+import requests
+
+from reproduce.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+MANIFEST = ROOT / "data" / "manifest.toml"
+TRIES = 3
+BACK_OFF = 1.0  # seconds before the second try; doubled before each further one
+TIMEOUT = (10, 30)  # seconds to connect, seconds without a byte
+LOCK = "lock"
+
+
+class WrongHash(UserError):
+    """A file is not what its publisher says; the file that was there before is kept."""
+
+
+@dataclass(frozen=True)
+class Remote:
+    """One file that can be fetched."""
+
+    name: str
+    urls: tuple[str, ...]
+    hash: str
+    licence: str
+    bytes: int | None = None
+    scales: tuple[str, ...] = ()
+    archives: tuple[str, ...] = ()  # mirrors may offer it inside one of these tars
+
+
+@dataclass(frozen=True)
+class Manual:
+    """What only the user can get, after agreeing to its terms."""
+
+    name: str
+    files: tuple[str, ...]
+    where: str
+    licence: str
+    scales: tuple[str, ...] = ()
+
+
+@lru_cache(maxsize=4)
+def manifest(path: Path = MANIFEST) -> tuple[dict[str, Remote], dict[str, Manual]]:
+    """The files that can be fetched and those that only the user can get, by name.
+
+    Raises:
+        UserError: a name that would leave the data folder.
+    """
+    table = tomllib.loads(path.read_text())
+    files = [Remote(**_tuples({k: v for k, v in entry.items() if k != "note"})) for entry in table.get("file", [])]
+    for entry in table.get("list", []):
+        for row in pd.read_csv(path.parent / entry["list"]).itertuples():
+            files.append(
+                Remote(f"{entry['name']}/{row.file}", (entry["base"] + str(row.file),), f"sha256:{row.sha256}", entry["licence"],
+                       int(row.bytes), tuple(entry["scales"]), tuple(entry["archives"]))
+            )  # fmt: skip
+    for file in files:
+        if PurePosixPath(file.name).is_absolute() or ".." in PurePosixPath(file.name).parts:
+            raise UserError(f"{path}: {file.name!r} would leave the data folder")
+    return {file.name: file for file in files}, {m["name"]: Manual(**_tuples(m)) for m in table.get("manual", [])}
+
+
+def _tuples(entry: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
+
+
+def digest_of(path: Path, algorithm: str) -> str:
+    """Hex digest of a file: any algorithm of hashlib, or ``git-blob`` (sha1 over git's header and the bytes)."""
+    if algorithm == "git-blob":
+        sha = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                sha.update(block)
+        return sha.hexdigest()
+    return str(pooch.file_hash(path, alg=algorithm))
+
+
+@dataclass(frozen=True)
+class Store:
+    """The data folder. ``fetch`` fills it, ``path`` reads it.
+
+    mirrors:  folders or addresses tried before a file's own addresses.
+    offline:  True: only folders are asked.
+    wait:     how to pass the time between tries; tests replace it.
+    """
+
+    folder: Path = ROOT / "data"
+    mirrors: tuple[str, ...] = field(default_factory=lambda: tuple(os.environ.get("DATA_MIRROR", "").split()))
+    offline: bool = False
+    progress: bool = False
+    wait: Callable[[float], None] = time.sleep
+    unreachable: set[str] = field(
+        default_factory=set, compare=False
+    )  # hosts that did not answer are not asked for the next file
+
+    def path(self, file: Remote, scale: str = "subset") -> Path:
+        """Where a verified file lies.
+
+        Raises:
+            UserError: it is not there, with the command that fetches it; WrongHash: it is there and damaged.
+        """
+        path = self.folder / file.name
+        if not path.is_file():
+            raise UserError(f"{path} is not there; fetch it with `make data SCALE={scale}`")
+        self.verify(path, file)
+        return path
+
+    def has(self, file: Remote) -> bool:
+        """Is the file there? (Not verified: ``path`` does that.)"""
+        return (self.folder / file.name).is_file()
+
+    def verify(self, path: Path, file: Remote) -> None:
+        """Compare with the manifest's hash, or with the recorded one of the first download.
+
+        Raises:
+            WrongHash: with both hashes.
+        """
+        expected = self._locked().get(file.name) if file.hash == LOCK else file.hash
+        if expected is None:
+            return
+        algorithm, _, digest = expected.partition(":")
+        found = digest_of(path, algorithm)
+        if found != digest:
+            raise WrongHash(
+                f"{file.name}: {algorithm} is {found}, expected {digest}. "
+                f"Remove {self.folder / file.name} if it is damaged and run `make data` again."
+            )
+
+    def fetch(self, file: Remote) -> Path:
+        """The file, verified: the one that is there, or fetched from the mirrors and addresses in order.
+
+        Raises:
+            UserError: no source had it; lists what each one answered. WrongHash: a source had other bytes.
+        """
+        path = self.folder / file.name
+        if path.is_file():
+            self.verify(path, file)
+            return path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        answers = []
+        for label, take in self._sources(file):
+            with tempfile.TemporaryDirectory(dir=path.parent, prefix=".fetch-") as scratch:
+                part = Path(scratch) / "part"
+                try:
+                    self._try(take, part)
+                except (OSError, requests.RequestException, tarfile.TarError) as error:
+                    answers.append(f"{label}: {error}")
+                    continue
+                try:
+                    self.verify(part, file)
+                except WrongHash as error:
+                    answers.append(f"{label}: {error}")
+                    continue
+                part.replace(path)
+            if file.hash == LOCK:
+                self._record(file, path)
+            return path
+        kind = WrongHash if any(" expected " in answer for answer in answers) else UserError
+        raise kind(
+            f"{file.name} could not be fetched. "
+            + ("; ".join(answers) or "No address is known and no mirror is named.")
+        )
+
+    def _try(self, take: Callable[[Path], None], part: Path) -> None:
+        """Up to TRIES times; a missing file (404, or not in a folder) is not asked for again."""
+        for attempt in range(TRIES):
+            try:
+                take(part)
+                return
+            except requests.HTTPError as error:
+                if error.response is not None and error.response.status_code in (401, 403, 404, 410):
+                    raise
+                last: Exception = error
+            except (requests.RequestException, ConnectionError, TimeoutError) as error:
+                last = error
+            part.unlink(missing_ok=True)
+            if attempt < TRIES - 1:
+                self.wait(BACK_OFF * 2**attempt)
+        raise last
+
+    def _sources(self, file: Remote) -> list[tuple[str, Callable[[Path], None]]]:
+        sources: list[tuple[str, Callable[[Path], None]]] = []
+        base = PurePosixPath(file.name).name
+        for mirror in self.mirrors:
+            if "://" in mirror:
+                if not self.offline:
+                    address = f"{mirror.rstrip('/')}/{file.name}"
+                    sources.append((address, partial(self._download, address)))
+                continue
+            for place in (Path(mirror) / file.name, Path(mirror) / base):
+                if place.is_file():
+                    sources.append((str(place), partial(_copy, place)))
+                    break
+            sources += [
+                (f"{archive} in {mirror}", partial(_member, Path(mirror) / archive, base))
+                for archive in file.archives
+                if (Path(mirror) / archive).is_file()
+            ]
+        if not self.offline:
+            sources += [(url, partial(self._download, url)) for url in file.urls]
+        return sources
+
+    def _download(self, url: str, part: Path) -> None:
+        host = urlsplit(url).netloc
+        if host in self.unreachable:
+            raise FileNotFoundError(f"{host} cannot be reached")
+        try:
+            pooch.HTTPDownloader(progressbar=self.progress, timeout=TIMEOUT)(url, str(part), None)
+        except (requests.ConnectionError, requests.Timeout) as error:
+            if (
+                not part.exists() or part.stat().st_size == 0
+            ):  # never connected; a connection cut half-way is worth another try
+                self.unreachable.add(host)
+                raise FileNotFoundError(f"{host} cannot be reached") from error
+            raise
+
+    def _locked(self) -> dict[str, str]:
+        try:
+            locked: dict[str, str] = json.loads((self.folder / "lock.json").read_text())
+        except FileNotFoundError:
+            return {}
+        return locked
+
+    def _record(self, file: Remote, path: Path) -> None:
+        locked = self._locked() | {file.name: f"sha256:{digest_of(path, 'sha256')}"}
+        part = self.folder / "lock.json.tmp"
+        part.write_text(json.dumps(locked, indent=1, sort_keys=True) + "\n")
+        part.replace(self.folder / "lock.json")
+
+
+def _copy(place: Path, part: Path) -> None:
+    shutil.copyfile(place, part)
+
+
+@lru_cache(maxsize=8)
+def _index(archive: Path) -> dict[str, tuple[int, int]]:
+    """Base name -> (offset, size) of the regular files in an uncompressed tar; paths inside it are not used for anything."""
+    with tarfile.open(archive, "r:") as tar:
+        return {PurePosixPath(member.name).name: (member.offset_data, member.size) for member in tar if member.isfile()}
+
+
+def _member(archive: Path, name: str, part: Path) -> None:
+    index = _index(archive)
+    if name not in index:
+        raise FileNotFoundError(f"no file {name} inside")
+    offset, size = index[name]
+    with archive.open("rb") as tar:
+        tar.seek(offset)
+        part.write_bytes(tar.read(size))
+
+
+def fetched(name: str, store: Store | None = None) -> Path:
+    """Verified local path of a file of the manifest.
+
+    Raises:
+        UserError: an unknown name, or a file that is not there, with the command that fetches it.
+    """
+    files, _ = manifest()
+    if name not in files:
+        raise UserError(f"{name!r} is not in {MANIFEST}")
+    file = files[name]
+    return (store or Store()).path(file, file.scales[0] if file.scales else "subset")
+
+
+def needed(scale: str, files: Sequence[Remote]) -> list[Remote]:
+    """The files that a scale needs, in the manifest's order."""
+    return [file for file in files if scale in file.scales]

@@ -1,0 +1,122 @@
+"""Insertion and deletion: how fast the class appears as the best pixels come, and goes as they leave (Petsiuk et al. 2018)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from reproduce.attributions.paths import chunk_size
+
+RELEASED_STEP = 224  # pixels per step in MFABA's evaluation, one row of its images
+RANKINGS = ("channels", "pixels")
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Probability of the class predicted for the whole image, after 0, 1, 2, ... steps; (B, K + 1) each."""
+
+    insertion: Tensor
+    deletion: Tensor
+
+
+def ranks(attributions: Tensor, ranking: str = "channels") -> Tensor:
+    """Place of each number in its order of removal, 0 the first; (B, C, H * W) int64, or (B, 1, H * W) for "pixels".
+
+    channels  each channel is ranked by itself, so a step changes other places in each (utils.py of MFABA's released code)
+    pixels    one order of the pixels by the sum over channels: the standard protocol
+    Equal values go in order of their place.
+    """
+    if ranking not in RANKINGS:
+        raise ValueError(f"unknown ranking {ranking!r}; there are: {', '.join(RANKINGS)}")
+    values = attributions.flatten(2)
+    if ranking == "pixels":
+        values = values.sum(1, keepdim=True)
+    order = values.argsort(dim=-1, descending=True, stable=True)
+    places = torch.arange(values.shape[-1], device=values.device).expand_as(order)
+    return torch.empty_like(order).scatter_(-1, order, places)
+
+
+@torch.no_grad()
+def insertion_deletion(
+    model: nn.Module,
+    inputs: Tensor,
+    attributions: Tensor,
+    *,
+    step: int = RELEASED_STEP,
+    ranking: str = "channels",
+    substrate: float | Tensor = 0.0,
+    chunk: int | None = None,
+) -> Curves:
+    """Insertion and deletion curves of a batch (the CausalMetric of RISE, as MFABA's eval.py calls it).
+
+    Deletion starts at the image and sets the ``step`` best pixels to the substrate, then the next; insertion starts at
+    the substrate and brings them back. The last step takes what is left. The score is the softmax probability of the
+    class that the net predicts for the whole image, at any number of classes and any image size.
+
+    Args:
+        model:        (B, C, H, W) -> logits.
+        inputs:       (B, C, H, W).
+        attributions: (B, C, H, W); signed, the largest first.
+        step:         pixels per step >= 1; ceil(H * W / step) = K steps, 2 K forward passes per image: the
+                      image and the substrate are looked at once for both curves.
+        ranking:      "channels" as released, "pixels" as is standard.
+        substrate:    what replaces a pixel: a number or a tensor that broadcasts to inputs. Released: zeros in [0, 1], black;
+                      for normalised inputs black is -mean / std per channel.
+        chunk:        most images evaluated at once.
+
+    Raises:
+        ValueError: step below 1, attributions of another shape, an unknown ranking.
+    """
+    if step < 1:
+        raise ValueError(f"step must be >= 1, got {step}")
+    if attributions.shape != inputs.shape or inputs.ndim != 4:
+        raise ValueError(
+            f"attributions {tuple(attributions.shape)} must have the inputs' shape {tuple(inputs.shape)}, (B, C, H, W)"
+        )
+    place = ranks(attributions, ranking).view(len(inputs), -1, *inputs.shape[2:])  # (B, C or 1, H, W)
+    empty = torch.as_tensor(substrate).to(inputs).broadcast_to(inputs.shape)
+    size = chunk_size(inputs, chunk)
+    steps = -(-place[0].numel() // place.shape[1] // step) if len(inputs) else 1
+    parts = [
+        _curves(model, x, e, p, step, steps, size)
+        for x, e, p in zip(inputs.split(size), empty.split(size), place.split(size), strict=True)
+    ]
+    return Curves(*(torch.cat(curves) for curves in zip(*parts, strict=True)))
+
+
+def _curves(
+    model: nn.Module, x: Tensor, empty: Tensor, place: Tensor, step: int, steps: int, size: int
+) -> tuple[Tensor, Tensor]:
+    """(n, K + 1) twice. Several steps are evaluated at once where few images leave room for it."""
+    whole = model(x).softmax(1)
+    predicted = whole.argmax(1)
+    nothing = model(empty).softmax(1)
+    ends = [_score(p, predicted) for p in (whole, nothing)]  # (1, n) each
+    insertion, deletion = [ends[1]], [ends[0]]
+    together = max(1, size // max(1, 2 * len(x)))
+    for first in range(1, steps, together):
+        taken = torch.arange(first, min(first + together, steps), device=x.device).view(-1, 1, 1, 1, 1) * step
+        best = place < taken  # (k, n, C or 1, H, W)
+        points = torch.stack([torch.where(best, x, empty), torch.where(best, empty, x)])  # (2, k, n, C, H, W)
+        scores = _score(model(_laid_out_like(points.flatten(0, 2), x)).softmax(1), predicted.repeat(2 * len(taken)))
+        inserted, deleted = scores.view(2, len(taken), len(x))
+        insertion.append(inserted)
+        deletion.append(deleted)
+    return torch.cat([*insertion, ends[0]]).T, torch.cat([*deletion, ends[1]]).T
+
+
+def _score(probabilities: Tensor, classes: Tensor) -> Tensor:
+    return probabilities.gather(1, classes[:, None]).T
+
+
+def _laid_out_like(points: Tensor, x: Tensor) -> Tensor:
+    """In the memory order of ``x``: channels last is what CPU convolutions are fastest in."""
+    last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    return points.contiguous(memory_format=torch.channels_last) if last else points
+
+
+def area(curves: Tensor) -> Tensor:
+    """Trapezoid under each curve (B, K + 1), normalised to 0..1: insertion higher is better, deletion lower. (B,)."""
+    if curves.shape[1] < 2:
+        raise ValueError(f"a curve needs two points, got {tuple(curves.shape)}")
+    return (curves[:, 1:] + curves[:, :-1]).mean(1) / 2
