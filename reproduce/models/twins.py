@@ -117,7 +117,7 @@ class Mirrored(nn.Module):
 
 
 class Combination(nn.Module):
-    """The logits F_t, and behind them a F_t + b F_(t+1), the classes taken as a ring: (B, 2 classes)."""
+    """Logit t is a F_t + b F_(t+1), the classes taken as a ring."""
 
     def __init__(self, model: nn.Module, a: float, b: float) -> None:
         super().__init__()
@@ -125,4 +125,4 @@ class Combination(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         logits = self.model(x)
-        return torch.cat([logits, self.a * logits + self.b * logits.roll(-1, 1)], 1)
+        return self.a * logits + self.b * logits.roll(-1, 1)
