@@ -6,7 +6,7 @@ paper     ILSVRC2012 validation and the released weights.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 from reproduce.errors import UserError
@@ -41,6 +41,7 @@ class Testbed:
 class Scale:
     """A name, what it costs, and its testbeds.
 
+    ``part``: images per piece of a long cell, a multiple of every batch that a definition names; None: cells are not split.
     ``estimates_paper``: do its numbers estimate the papers' quantities? Only then do reported values stand beside them.
     """
 
@@ -48,6 +49,14 @@ class Scale:
     about: str
     testbeds: tuple[Testbed, ...]
     estimates_paper: bool = False
+    part: int | None = None
+
+    def first(self, images: int) -> "Scale":
+        """The same with at most ``images`` images in each study. Raises UserError below 1."""
+        if images < 1:
+            raise UserError(f"--images must be at least 1, got {images}")
+        beds = (replace(bed, images={key: min(images, n) for key, n in bed.images.items()}) for bed in self.testbeds)
+        return replace(self, testbeds=tuple(beds))
 
 
 PAPER_NETS = {"alexnet": 1.0, "vgg16": 1.0, "resnet50": 1.0}
@@ -88,6 +97,7 @@ SCALES: dict[str, Scale] = {
         (Testbed("imagenet-val", PAPER_NETS, "released", {"table1": 50_000, "mard": 50_000, "convergence": 256, "contrast": 50_000,
                                                             "table2": 50_000}),),
         estimates_paper=True,
+        part=2_000,
     ),
 }  # fmt: skip
 
