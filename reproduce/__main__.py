@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -49,6 +50,26 @@ PluginOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON, for programs")]
 
 
+def _hardware(device: str, threads: int | None):  # type: ignore[no-untyped-def]
+    """The device and the number of threads of this process, after setting both up."""
+    import torch
+
+    from reproduce.ranks import find_rank
+
+    rank = find_rank()
+    try:
+        target = torch.device(rank.device(device))
+    except RuntimeError as error:
+        raise UserError(f"unknown device {device!r}; use cpu, cuda or cuda:N") from error
+    if target.type == "cuda" and (not torch.cuda.is_available() or (target.index or 0) >= torch.cuda.device_count()):
+        raise UserError(
+            f"--device {device}: this machine has {torch.cuda.device_count()} CUDA devices; use --device cpu"
+        )
+    torch.set_num_threads(threads or max(1, (os.cpu_count() or 1) // rank.local_count))
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # it moves MARD by about a percent
+    return target, torch.get_num_threads()
+
+
 def _prepare(  # type: ignore[no-untyped-def]
     scale: str, device: str, threads: int | None, seed: int, results: Path, cells: Path, repetitions: int | None = None
 ):
@@ -60,16 +81,7 @@ def _prepare(  # type: ignore[no-untyped-def]
     from reproduce.scales import find_scale
 
     chosen = find_scale(scale)
-    try:
-        target = torch.device(device)
-    except RuntimeError as error:
-        raise UserError(f"unknown device {device!r}; use cpu, cuda or cuda:N") from error
-    if target.type == "cuda" and (not torch.cuda.is_available() or (target.index or 0) >= torch.cuda.device_count()):
-        raise UserError(
-            f"--device {device}: this machine has {torch.cuda.device_count()} CUDA devices; use --device cpu"
-        )
-    torch.set_num_threads(threads or os.cpu_count() or 1)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # it moves MARD by about a percent
+    target, _ = _hardware(device, threads)
     store = Cells(cells, {"torch": torch.__version__, "device": target.type})
     return Run(chosen, store, results / chosen.name, target, torch.get_num_threads(), seed, repetitions=repetitions)
 
@@ -156,6 +168,9 @@ def run(
     force: Annotated[
         bool, typer.Option("--force", help="compute the studies' cells again; trained nets are kept")
     ] = False,
+    images: Annotated[
+        int | None, typer.Option(help="only the first N images of each study; results go to <scale>-N")
+    ] = None,
     results: ResultsOption = ROOT / "results",
     cells: CellsOption = ROOT / ".cache",
     plugin: PluginOption = None,
@@ -164,6 +179,9 @@ def run(
 
     Example: python -m reproduce run table1 contrast --threads 2
     """
+    from dataclasses import replace
+
+    from reproduce.ranks import find_rank
     from reproduce.runner import run_studies
     from reproduce.scales import nearest
     from reproduce.studies import STUDIES
@@ -173,12 +191,17 @@ def run(
         raise nearest("study", unknown[0], STUDIES | {"all": None})
     names = list(STUDIES) if "all" in studies else studies
     prepared = _prepare(scale, device, threads, seed, results, cells, repetitions)
+    if images is not None:
+        folder = prepared.results.with_name(f"{prepared.scale.name}-{images}")
+        prepared = replace(prepared, scale=prepared.scale.first(images), results=folder)
+    rank = find_rank()
     try:
-        run_studies([STUDIES[name] for name in dict.fromkeys(names)], prepared, console, force=force)
+        run_studies([STUDIES[name] for name in dict.fromkeys(names)], prepared, console, force=force, rank=rank)
     except KeyboardInterrupt:
         console.print("interrupted; finished cells are kept, the same command goes on from there")
         raise typer.Exit(130) from None
-    _summary(prepared.results, names)
+    if rank.first:
+        _summary(prepared.results, names)
 
 
 @app.command()
@@ -347,6 +370,118 @@ def data(
             )
 
 
+FolderOption = Annotated[Path, typer.Option("--data", help="folder with train/<class>/<image> and val/<class>/<image>")]
+ImagePxOption = Annotated[int, typer.Option(min=64, help="side of the crops")]
+WidthOption = Annotated[float, typer.Option(help="channel multiplier; 1 is the papers' network")]
+EpochsOption = Annotated[int | None, typer.Option(min=1, help="default: the recipe's")]
+BatchOption = Annotated[int | None, typer.Option(min=1, help="over all processes; default: the recipe's 256")]
+RateOption = Annotated[float | None, typer.Option("--learning-rate", help="default: the recipe's")]
+WorkersOption = Annotated[
+    int | None, typer.Option(min=0, help="processes that decode images; default: this process's cores")
+]
+Bfloat16Option = Annotated[
+    bool, typer.Option("--bfloat16", help="training passes in bfloat16 (the authors used float32)")
+]
+
+
+def _train(  # type: ignore[no-untyped-def]
+    kind: str, model: str, weights: Path | None, out: Path, data: Path, image_px: int, width: float, variant: str, epochs: int | None,
+    batch: int | None, rate: float | None, workers: int | None, bfloat16: bool, device: str, threads: int | None, seed: int,
+):  # fmt: skip
+    """What `train` and `convert` share: check every option, join the other processes, build the net, run."""
+    from dataclasses import replace
+
+    import torch
+
+    from reproduce.models import build
+    from reproduce.models.released import load_released
+    from reproduce.ranks import find_rank, group
+    from reproduce.training import convert, imagenet
+    from reproduce.training.folders import Folders
+
+    rank = find_rank()
+    target, cores = _hardware(device, threads)
+    folders = Folders(data, image_px)
+    recipe = imagenet.recipe_for(model)
+    recipe = convert.fine_tuning(recipe, epochs or convert.FINE_TUNE_EPOCHS) if kind == "convert" else recipe
+    recipe = replace(
+        recipe, epochs=epochs or recipe.epochs, batch=batch or recipe.batch, learning_rate=rate or recipe.learning_rate
+    )
+    about = {"arch": model, "variant": variant, "width": width} | ({"from": str(weights)} if weights else {})
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        net = build(
+            model, "regular" if weights else variant, classes=len(folders.val.classes), width=width, image_px=image_px
+        )
+        net = load_released(net, weights) if weights else imagenet.initialise_(net)
+    say = (
+        (lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True))
+        if rank.first
+        else (lambda line: None)
+    )
+    work = convert.convert if kind == "convert" else imagenet.train
+    try:
+        with group(rank, target):
+            result = work(net, folders, out, recipe, about, seed=seed, device=target, rank=rank,
+                          workers=cores if workers is None else workers, bfloat16=bfloat16, say=say)  # fmt: skip
+    except KeyboardInterrupt:
+        say("interrupted; the same command goes on after the last finished epoch")
+        raise typer.Exit(130) from None
+    return result, rank
+
+
+@app.command()
+def train(
+    model: Annotated[str, typer.Argument(help="a model of `list`, e.g. alexnet")],
+    data: FolderOption,
+    out: Annotated[Path, typer.Option(help="folder of checkpoints and curves; the same command goes on from there")],
+    variant: Annotated[str, typer.Option(help="regular or x")] = "regular",
+    epochs: EpochsOption = None,
+    batch: BatchOption = None,
+    learning_rate: RateOption = None,
+    image_px: ImagePxOption = 224,
+    width: WidthOption = 1.0,
+    workers: WorkersOption = None,
+    bfloat16: Bfloat16Option = False,
+    device: DeviceOption = "cpu",
+    threads: ThreadsOption = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Train a net from scratch by the X-DNN authors' recipe; under torchrun on several devices."""
+    _train("train", model, None, out, data, image_px, width, variant, epochs, batch, learning_rate, workers, bfloat16,
+           device, threads, seed)  # fmt: skip
+
+
+@app.command()
+def convert(
+    weights: Annotated[
+        Path, typer.Argument(help="checkpoint of a trained regular net: a state dict, or one under `state_dict`")
+    ],
+    arch: Annotated[str, typer.Option(help="its architecture, a model of `list`")],
+    data: FolderOption,
+    out: Annotated[Path, typer.Option(help="folder of the X-net, its curves and the comparison")],
+    epochs: EpochsOption = None,
+    batch: BatchOption = None,
+    learning_rate: RateOption = None,
+    image_px: ImagePxOption = 224,
+    width: WidthOption = 1.0,
+    workers: WorkersOption = None,
+    bfloat16: Bfloat16Option = False,
+    device: DeviceOption = "cpu",
+    threads: ThreadsOption = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Make an X-net of a trained net: remove its biases, fine-tune, report accuracy before and after, homogeneity and MARD."""
+    rows, rank = _train("convert", arch, weights, out, data, image_px, width, "x", epochs, batch, learning_rate, workers, bfloat16,
+                        device, threads, seed)  # fmt: skip
+    if rank.first:
+        rows.to_csv(out / "convert.csv", index=False)
+        table = Table(*rows.columns, title=f"{arch}: {out / 'best.pth.tar'}", title_justify="left")
+        for row in rows.itertuples(index=False):
+            table.add_row(*(value if isinstance(value, str) else f"{value:.4g}" for value in row))
+        console.print(table)
+
+
 def _summary(folder: Path, names: list[str]) -> None:
     """The verdicts of ``names`` (all where empty), and where the report is."""
     import pandas as pd
@@ -367,6 +502,7 @@ def main() -> None:
 
     Exit codes: 0 done, 1 a UserError (printed as a sentence), 2 wrong usage, 3 ``compare --check`` found a move, 130 interrupted.
     """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # torchrun and job schedulers end a process so
     try:
         app()
     except UserError as error:

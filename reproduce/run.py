@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from reproduce import plugins
-from reproduce.cells import Cell, Cells, Tick, Value
+from reproduce.cells import Cell, Cells, Tick, Value, join
 from reproduce.datasets import DATASETS, Images, Store, load
 from reproduce.datasets.fetch import manifest
 from reproduce.datasets.nhanes import TABLES, Table, load_table
@@ -177,18 +177,20 @@ class Run:
 
     def cell(
         self, study: str, version: int, net: Net, measure: Measure, *,
-        images: int, seconds: float, needs: tuple[Cell, ...] = (), **protocol: Any,
+        images: int | range, seconds: float, needs: tuple[Cell, ...] = (), **protocol: Any,
     ) -> Cell:  # fmt: skip
-        """A cell that measures one net on the first ``images`` test images: ``measure(tick, model, images) -> Value``.
+        """A cell that measures one net on test images, the first so many or a range: ``measure(tick, model, images) -> Value``.
 
         ``protocol`` holds the constants that decide the number; with study, version, net and data they are the key.
         ``needs`` are other cells whose values ``measure`` takes after the images.
         """
         weights = self.needs(net)
+        part = images if isinstance(images, range) else range(images)
 
         def compute(tick: Tick, *needed: Value) -> Value:
             model = self.load(net, *needed[: len(weights)])
-            value = measure(tick, model, self.images_for(net, images), *needed[len(weights) :])
+            shown = self.images_for(net, part.stop).part(part.start, part.stop)
+            value = measure(tick, model, shown, *needed[len(weights) :])
             return value | {"net": asdict(net)}
 
         key = {
@@ -196,10 +198,26 @@ class Run:
             "version": version,
             "net": asdict(net),
             "data": DATASETS[net.dataset].key(self.store),
-            "images": images,
+            "images": [part.start, part.stop] if part.start else part.stop,
             "protocol": protocol,
         } | plugins.key()
-        return Cell(f"{study} {net.label}", key, compute, weights + needs, seconds)
+        if net.model in PREPROCESSING:
+            key["preprocessing"] = PREPROCESSING[net.model]
+        where = f" {part.start}-{part.stop}" if part.start or self.scale.part else ""
+        return Cell(f"{study} {net.label}{where}", key, compute, weights + needs, seconds)
+
+    def in_parts(self, count: int, cell: Callable[[range], Cell]) -> Cell:
+        """The cell of ``count`` images: ``cell(range(count))``, or one that joins ``cell(...)`` of the scale's parts.
+
+        The parts are those of the scale, not of the machine: however many processes share them, each number is computed from
+        the same images in the same batches and joined in the same order. A killed run loses one part at most.
+        """
+        if self.scale.part is None or count <= self.scale.part:
+            return cell(range(count))
+        parts = [range(start, min(start + self.scale.part, count)) for start in range(0, count, self.scale.part)]
+        cells = tuple(cell(part) for part in parts)
+        name = cells[0].name.rpartition(" ")[0]
+        return Cell(f"{name} joined", {"joined": len(parts), "images": count}, join, cells, seconds=0.1)
 
     def generator(self, *purpose: object) -> torch.Generator:
         """A CPU generator that depends on the run's seed and on what it is for, not on what ran before."""

@@ -12,29 +12,44 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
-from reproduce.cells import Cell, Value
+from reproduce.cells import Cell, Cells, Value
 from reproduce.errors import UserError
 from reproduce.progress import CellProgress
 from reproduce.provenance import provenance
+from reproduce.ranks import Rank
 from reproduce.report import figures, page, tables
 from reproduce.run import Run
 from reproduce.studies.study import NOT_REPRODUCED, REPRODUCED, NotRun, Study
 
 
-def run_studies(studies: Sequence[Study], run: Run, console: Console, *, force: bool = False) -> None:
+def run_studies(
+    studies: Sequence[Study], run: Run, console: Console, *, force: bool = False, rank: Rank | None = None
+) -> None:
     """Compute what is not there yet and write each study's files as soon as its cells are finished.
+
+    Several processes on one folder of cells (torchrun, a job array) share the work: each claims the next cell that nobody
+    has claimed, and the first process writes the results. What a cell holds does not depend on who computes it, nor into
+    how many processes the work is split, so the tables are the same for any number of them. There is nothing to gather and
+    nobody to wait for but the cells themselves; what a process that ends has claimed is free again.
 
     Args:
         force: compute the studies' own cells again; trained nets and data that they need are kept.
+        rank:  which process this is.
 
     Raises:
-        UserError: nothing can be run at this scale, or results cannot be written.
+        UserError: nothing can be run at this scale, results cannot be written, or several processes are asked for what is
+            finished to be computed again.
     """
+    rank = rank or Rank()
+    if force and rank.count > 1:
+        raise UserError(
+            "--force with several processes cannot tell what is new; name a fresh folder with --cells instead"
+        )
     try:
         run.results.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write results to {run.results}: {error.strerror}") from error
-    for name, reason in run.missing_parts().items():
+    for name, reason in run.missing_parts().items() if rank.first else ():
         console.print(f"not run on {name}: {reason}", markup=False, highlight=False)
     own = {study.name: study.cells(run) for study in studies}
     again = {cell.digest for cells in own.values() for cell in cells} if force else set()
@@ -42,16 +57,52 @@ def run_studies(studies: Sequence[Study], run: Run, console: Console, *, force: 
     for cells in own.values():
         for cell in cells:
             waiting |= {c.digest: c for c in cell.closure() if c.digest in again or not run.cells.has(c)}
+    unwritten = list(studies)
     with CellProgress(list(waiting.values()), console) as progress:
-        for study in studies:
-            for cell in own[study.name]:
-                for piece in cell.closure():
-                    if waiting.pop(piece.digest, None) is not None:
-                        progress.begin(piece)
-                        run.cells.get(piece, partial(progress.tick, piece), force=True)
-                        progress.end(piece)
-            write_study(study, own[study.name], run, console)
-    page.write(run.results)
+        while True:
+            while rank.first and unwritten and not any(c.digest in waiting for c in _closure(own[unwritten[0].name])):
+                write_study(study := unwritten.pop(0), own[study.name], run, console)
+            if not waiting or not _compute_one(waiting, again, run.cells, progress, rank):
+                break
+    if rank.first:
+        page.write(run.results)
+
+
+def _closure(cells: Sequence[Cell]) -> list[Cell]:
+    return list({piece.digest: piece for cell in cells for piece in cell.closure()}.values())
+
+
+def _compute_one(waiting: dict[str, Cell], again: set[str], cells: Cells, progress: CellProgress, rank: Rank) -> bool:
+    """Take the first cell that nobody has claimed off ``waiting``, its needs first. False where there is none left to take."""
+    claimed: list[Cell] = []
+    for cell in list(waiting.values()):
+        if cell.digest not in again and cells.has(cell):
+            progress.done_elsewhere(waiting.pop(cell.digest))
+        elif any(need.digest in waiting for need in cell.needs):
+            continue
+        elif _try(cell, again, cells, progress, wait=False):
+            del waiting[cell.digest]
+            return True
+        else:
+            claimed.append(cell)
+    if not waiting:
+        return True
+    if not rank.first and len(claimed) == len(waiting):
+        return False  # others are at work on all that is left, and the first process waits for them
+    if claimed and _try(claimed[0], again, cells, progress, wait=True):
+        del waiting[claimed[0].digest]
+    return True
+
+
+def _try(cell: Cell, again: set[str], cells: Cells, progress: CellProgress, *, wait: bool) -> bool:
+    """Compute ``cell`` unless another process is at it."""
+    with cells.claim(cell, wait=wait) as ours:
+        if not ours or (cell.digest not in again and cells.has(cell)):
+            return False
+        progress.begin(cell)
+        cells.get(cell, partial(progress.tick, cell), force=True)
+        progress.end(cell)
+        return True
 
 
 def write_study(study: Study, cells: Sequence[Cell], run: Run, console: Console) -> None:

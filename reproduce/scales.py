@@ -6,7 +6,7 @@ paper     ILSVRC2012 validation and the released weights.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 from reproduce.errors import UserError
@@ -58,6 +58,7 @@ class PriorAmount:
 class Scale:
     """A name, what it costs, and its testbeds.
 
+    ``part``: images per piece of a long cell, a multiple of every batch that a definition names; None: cells are not split.
     ``estimates_paper``: do its numbers estimate the papers' quantities? Only then do reported values stand beside them.
     """
 
@@ -66,6 +67,14 @@ class Scale:
     testbeds: tuple[Testbed, ...]
     estimates_paper: bool = False
     priors: PriorAmount = PriorAmount()
+    part: int | None = None
+
+    def first(self, images: int) -> "Scale":
+        """The same with at most ``images`` images in each study. Raises UserError below 1."""
+        if images < 1:
+            raise UserError(f"--images must be at least 1, got {images}")
+        beds = (replace(bed, images={key: min(images, n) for key, n in bed.images.items()}) for bed in self.testbeds)
+        return replace(self, testbeds=tuple(beds))
 
 
 NHANES1 = ("nhanes1", "nhanes1-shap-18", "nhanes1-shap-79")
@@ -116,6 +125,7 @@ SCALES: dict[str, Scale] = {
                                                             "table2": 50_000, "axioms": 16, "steps": 256}),),
         estimates_paper=True,
         priors=PriorAmount(NHANES1, decoy_seeds=5),
+        part=2_000,
     ),
 }  # fmt: skip
 

@@ -64,6 +64,16 @@ def people() -> tables.Table:
     return tables.Table("people", x.numpy(), (x[:, 0] + x[:, 1] > 0).long().numpy(), tuple("abcdef"))
 
 
+AXIOM_METHODS = (  # a method of each kind; all of them are in test_axioms
+    "gradient",
+    "expected_gradients_1",
+    "input_x_gradient",
+    "x_gradient",
+    "integrated_gradients_128",
+    "idgi_128",
+)
+
+
 @pytest.fixture
 def smoke(tmp_path, monkeypatch):
     monkeypatch.setitem(
