@@ -16,7 +16,7 @@ from reproduce.datasets import Dataset, Images, Store
 from reproduce.run import Run
 from reproduce.runner import run_studies
 from reproduce.scales import SCALES, Scale
-from reproduce.studies import STUDIES, convergence, table1
+from reproduce.studies import STUDIES, convergence, ground_truth, table1
 from reproduce.studies.study import Claim, select
 from reproduce.training import supervised
 
@@ -57,6 +57,7 @@ def smoke(tmp_path, monkeypatch):
     monkeypatch.setattr(table1, "FLOAT64_IMAGES", 2)  # float64 convolutions are slow
     monkeypatch.setattr(convergence, "STEPS", (1, 2, 4, 8, 16, 128))
     monkeypatch.setattr(convergence, "REFERENCE_SAMPLES", 128)
+    monkeypatch.setattr(ground_truth, "SENSITIVITY_IMAGES", 1)
     return Run(SMOKE, Cells(tmp_path / "cells", {}), tmp_path / "results" / "smoke")
 
 
