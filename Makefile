@@ -8,10 +8,12 @@ ARGS   ?=
 PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
-STUDIES := gallery table1 contrast convergence table2 ground-truth
+STUDIES := gallery table1 contrast convergence table2 ground-truth nhanes decoy mfaba-table1 mfaba-table2 axioms steps cost
+
+DOCUMENTED := "" .xdnn .attributions .metrics .models .datasets .training .studies .report .run .cells .plugins .compare .attribute
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce-all report data list test lint bench clean $(STUDIES)
+.PHONY: help setup reproduce-all report data docs list test lint bench bench-check bench-record bench-prove clean $(STUDIES)
 
 help: ## show this
 	@echo "usage: make TARGET [SCALE=embedded|subset|paper] [DEVICE=cpu|cuda] [ARGS='--seed 1']"
@@ -38,6 +40,9 @@ report: setup ## join the result files of SCALE again
 data: setup ## compose or fetch, and verify, the data of SCALE
 	$(PY) -m reproduce data --scale $(SCALE)
 
+docs: setup ## API reference from the docstrings into docs/api (the theory is in docs/theory.md)
+	$(PY) -m pdoc --output-directory docs/api $(addprefix reproduce,$(DOCUMENTED))
+
 list: setup ## studies, models, methods, data sets, and what is there
 	$(PY) -m reproduce list --scale $(SCALE)
 
@@ -48,6 +53,22 @@ lint: setup
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
 	$(PY) -m mypy
+
+bench: setup ## time everything in benchmarks/ (BASE=<git revision>: against that revision, alternately)
+ifdef BASE
+	$(PY) -m benchmarks.gate versus $(BASE)
+else
+	$(PY) -m pytest benchmarks --benchmark-enable --benchmark-json=.cache/benchmarks.json
+endif
+
+bench-check: setup ## the gate: passes, ratios and peak bytes against benchmarks/baseline.json
+	$(PY) -m benchmarks.gate check
+
+bench-record: setup ## measure the gate's baseline again (ten repetitions)
+	$(PY) -m benchmarks.gate record
+
+bench-prove: setup ## slow the code down in three ways and show that the gate says so
+	$(PY) -m benchmarks.gate prove
 
 clean: ## remove finished cells and trained nets (results and fetched data stay)
 	rm -rf .cache

@@ -4,12 +4,14 @@ A cell is written to a temporary file, flushed, and renamed: what is on disk und
 process at any moment loses the running cell and nothing else; running again goes on from there.
 """
 
+import fcntl
 import hashlib
 import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -54,6 +56,30 @@ class Cell:
         for need in self.needs:
             found |= {cell.digest: cell for cell in need.closure()}
         return list((found | {self.digest: self}).values())
+
+
+def join(tick: Tick, *parts: Value) -> Value:
+    """The values of consecutive parts as the value of the whole: lists and tensors one after the other, ``seconds`` summed.
+
+    Raises:
+        TypeError: a number or other thing that cannot be put together so.
+    """
+    return {name: _join(name, [part[name] for part in parts]) for name in parts[0]}
+
+
+def _join(name: str, values: list[Any]) -> Any:
+    first = values[0]
+    if name == "seconds":
+        return sum(values)
+    if name == "net" and all(value == first for value in values):
+        return first
+    if isinstance(first, dict):
+        return {key: _join(key, [value[key] for value in values]) for key in first}
+    if isinstance(first, list):
+        return [item for value in values for item in value]
+    if isinstance(first, torch.Tensor) and first.ndim:
+        return torch.cat(values)
+    raise TypeError(f"parts cannot be joined: {name} is a {type(first).__name__}, not a list or tensor over images")
 
 
 class Cells:
@@ -105,6 +131,27 @@ class Cells:
                     raise UserError(f"cannot write to {self.folder}: {error.strerror}") from error
                 raise
 
+    @contextmanager
+    def claim(self, cell: Cell, *, wait: bool = False) -> Iterator[bool]:
+        """Keep other processes from computing ``cell`` meanwhile; yields whether the claim is ours.
+
+        The operating system drops the claim of a process that ends in any way, so a killed one leaves nothing behind. On a
+        file system without locks (some network ones) two machines may compute one cell twice: wasted, and still right.
+
+        Args:
+            wait: until the other process is done, or has ended, instead of giving up at once.
+        """
+        with self.path(cell).with_suffix(".claim").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            try:
+                yield True
+            finally:
+                self.path(cell).with_suffix(".claim").unlink(missing_ok=True)
+
     def get(self, cell: Cell, tick: Tick = lambda share: None, *, force: bool = False) -> Value:
         """The cell's value, from disk or computed now, its needs first; ``seconds`` is what computing it took."""
         value = None if force else self.read(cell)
@@ -112,6 +159,6 @@ class Cells:
             needed = [self.get(need) for need in cell.needs]
             start = time.perf_counter()
             value = cell.compute(tick, *needed)
-            value["seconds"] = time.perf_counter() - start
+            value.setdefault("seconds", time.perf_counter() - start)  # a joined cell has the sum of its parts'
             self.write(cell, value)
         return value

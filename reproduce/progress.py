@@ -38,6 +38,12 @@ class CellProgress:
         self.cell_start = time.perf_counter()
         self.bar.update(self.task, description=f"[{self.number}/{self.count}] {cell.name}")
 
+    def done_elsewhere(self, cell: Cell) -> None:
+        """Another process has finished it."""
+        self.number += 1
+        self.done_guess += cell.seconds
+        self.bar.update(self.task, completed=self.done_guess)
+
     def tick(self, cell: Cell, share: float) -> None:
         self.bar.update(self.task, completed=self.done_guess + min(1.0, share) * cell.seconds)
 

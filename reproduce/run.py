@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from reproduce.cells import Cell, Cells, Tick, Value
+from reproduce import plugins
+from reproduce.cells import Cell, Cells, Tick, Value, join
 from reproduce.datasets import DATASETS, Images, Store, load
 from reproduce.datasets.fetch import manifest
+from reproduce.datasets.nhanes import TABLES, Table, load_table
 from reproduce.errors import UserError
 from reproduce.models import PREPROCESSING, build
 from reproduce.models.released import RELEASED, load_released
-from reproduce.scales import Scale, Testbed
+from reproduce.scales import PriorAmount, Scale, Testbed
 from reproduce.training import supervised
 from reproduce.xdnn import is_homogeneous
 
@@ -53,6 +55,7 @@ class Run:
     threads: int = 2
     seed: int = 0
     store: Store = field(default_factory=Store)
+    repetitions: int | None = None  # of the studies of attribution priors, in place of the scale's
 
     def testbeds(self) -> list[Testbed]:
         """The scale's testbeds whose data and weights are there."""
@@ -68,6 +71,31 @@ class Run:
             if absent:
                 return f"needs {', '.join(absent)} (make data SCALE={self.scale.name})"
         return None
+
+    def prior_amount(self) -> PriorAmount:
+        """How much of the studies of attribution priors is run, with the repetitions that the user asked for."""
+        amount = self.scale.priors
+        if self.repetitions is None:
+            return amount
+        return replace(amount, repetitions=self.repetitions, sweep_repetitions=self.repetitions)
+
+    def tables(self) -> list[str]:
+        """The scale's tables that are there."""
+        return [name for name in self.scale.priors.tables if self.missing_table(name) is None]
+
+    def missing_table(self, name: str) -> str | None:
+        """Why a table cannot be read, with the way out; None where it can."""
+        return TABLES[name].missing(self.store)
+
+    def missing_parts(self) -> dict[str, str]:
+        """Data sets and tables of the scale that are not there -> why."""
+        beds = {bed.dataset: self.missing(bed) for bed in self.scale.testbeds}
+        tables = {name: self.missing_table(name) for name in self.scale.priors.tables}
+        return {name: reason for name, reason in (beds | tables).items() if reason}
+
+    def table(self, name: str) -> Table:
+        """A table by name."""
+        return load_table(name, self.store)
 
     def nets(self, study: str) -> list[tuple[Net, int]]:
         """The nets that ``study`` judges at this scale and on how many images each; regular nets before their variants."""
@@ -111,7 +139,7 @@ class Run:
             "net": asdict(net),
             "data": DATASETS[net.dataset].key(self.store),
             "recipe": asdict(recipe),
-        }
+        } | (plugins.key() if net.model in plugins.added("MODELS") else {})
         return Cell(
             f"train {net.label}", key, partial(self._train, net, recipe), seconds=TRAIN_SECONDS.get(net.model, 60)
         )
@@ -130,6 +158,7 @@ class Run:
     def load(self, net: Net, *needed: Value) -> nn.Module:
         """The net with its weights (``needed``: the values of ``needs(net)``), in eval mode, channels last."""
         with torch.random.fork_rng():
+            torch.manual_seed(net.seed)  # decides the weights of a net that is judged untrained
             model = self._untrained(net)
         for trained in needed:
             model.load_state_dict(trained["weights"])
@@ -148,18 +177,20 @@ class Run:
 
     def cell(
         self, study: str, version: int, net: Net, measure: Measure, *,
-        images: int, seconds: float, needs: tuple[Cell, ...] = (), **protocol: Any,
+        images: int | range, seconds: float, needs: tuple[Cell, ...] = (), **protocol: Any,
     ) -> Cell:  # fmt: skip
-        """A cell that measures one net on the first ``images`` test images: ``measure(tick, model, images) -> Value``.
+        """A cell that measures one net on test images, the first so many or a range: ``measure(tick, model, images) -> Value``.
 
         ``protocol`` holds the constants that decide the number; with study, version, net and data they are the key.
         ``needs`` are other cells whose values ``measure`` takes after the images.
         """
         weights = self.needs(net)
+        part = images if isinstance(images, range) else range(images)
 
         def compute(tick: Tick, *needed: Value) -> Value:
             model = self.load(net, *needed[: len(weights)])
-            value = measure(tick, model, self.images_for(net, images), *needed[len(weights) :])
+            shown = self.images_for(net, part.stop).part(part.start, part.stop)
+            value = measure(tick, model, shown, *needed[len(weights) :])
             return value | {"net": asdict(net)}
 
         key = {
@@ -167,10 +198,26 @@ class Run:
             "version": version,
             "net": asdict(net),
             "data": DATASETS[net.dataset].key(self.store),
-            "images": images,
+            "images": [part.start, part.stop] if part.start else part.stop,
             "protocol": protocol,
-        }
-        return Cell(f"{study} {net.label}", key, compute, weights + needs, seconds)
+        } | plugins.key()
+        if net.model in PREPROCESSING:
+            key["preprocessing"] = PREPROCESSING[net.model]
+        where = f" {part.start}-{part.stop}" if part.start or self.scale.part else ""
+        return Cell(f"{study} {net.label}{where}", key, compute, weights + needs, seconds)
+
+    def in_parts(self, count: int, cell: Callable[[range], Cell]) -> Cell:
+        """The cell of ``count`` images: ``cell(range(count))``, or one that joins ``cell(...)`` of the scale's parts.
+
+        The parts are those of the scale, not of the machine: however many processes share them, each number is computed from
+        the same images in the same batches and joined in the same order. A killed run loses one part at most.
+        """
+        if self.scale.part is None or count <= self.scale.part:
+            return cell(range(count))
+        parts = [range(start, min(start + self.scale.part, count)) for start in range(0, count, self.scale.part)]
+        cells = tuple(cell(part) for part in parts)
+        name = cells[0].name.rpartition(" ")[0]
+        return Cell(f"{name} joined", {"joined": len(parts), "images": count}, join, cells, seconds=0.1)
 
     def generator(self, *purpose: object) -> torch.Generator:
         """A CPU generator that depends on the run's seed and on what it is for, not on what ran before."""

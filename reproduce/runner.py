@@ -12,47 +12,97 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
-from reproduce.cells import Cell, Value
+from reproduce.cells import Cell, Cells, Value
 from reproduce.errors import UserError
 from reproduce.progress import CellProgress
 from reproduce.provenance import provenance
+from reproduce.ranks import Rank
 from reproduce.report import figures, page, tables
 from reproduce.run import Run
 from reproduce.studies.study import NOT_REPRODUCED, REPRODUCED, NotRun, Study
 
 
-def run_studies(studies: Sequence[Study], run: Run, console: Console, *, force: bool = False) -> None:
+def run_studies(
+    studies: Sequence[Study], run: Run, console: Console, *, force: bool = False, rank: Rank | None = None
+) -> None:
     """Compute what is not there yet and write each study's files as soon as its cells are finished.
+
+    Several processes on one folder of cells (torchrun, a job array) share the work: each claims the next cell that nobody
+    has claimed, and the first process writes the results. What a cell holds does not depend on who computes it, nor into
+    how many processes the work is split, so the tables are the same for any number of them. There is nothing to gather and
+    nobody to wait for but the cells themselves; what a process that ends has claimed is free again.
 
     Args:
         force: compute the studies' own cells again; trained nets and data that they need are kept.
+        rank:  which process this is.
 
     Raises:
-        UserError: nothing can be run at this scale, or results cannot be written.
+        UserError: nothing can be run at this scale, results cannot be written, or several processes are asked for what is
+            finished to be computed again.
     """
+    rank = rank or Rank()
+    if force and rank.count > 1:
+        raise UserError(
+            "--force with several processes cannot tell what is new; name a fresh folder with --cells instead"
+        )
     try:
         run.results.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write results to {run.results}: {error.strerror}") from error
-    for bed in run.scale.testbeds:
-        if reason := run.missing(bed):
-            console.print(f"not run on {bed.dataset}: {reason}", markup=False, highlight=False)
+    for name, reason in run.missing_parts().items() if rank.first else ():
+        console.print(f"not run on {name}: {reason}", markup=False, highlight=False)
     own = {study.name: study.cells(run) for study in studies}
     again = {cell.digest for cells in own.values() for cell in cells} if force else set()
     waiting: dict[str, Cell] = {}
     for cells in own.values():
         for cell in cells:
             waiting |= {c.digest: c for c in cell.closure() if c.digest in again or not run.cells.has(c)}
+    unwritten = list(studies)
     with CellProgress(list(waiting.values()), console) as progress:
-        for study in studies:
-            for cell in own[study.name]:
-                for piece in cell.closure():
-                    if waiting.pop(piece.digest, None) is not None:
-                        progress.begin(piece)
-                        run.cells.get(piece, partial(progress.tick, piece), force=True)
-                        progress.end(piece)
-            write_study(study, own[study.name], run, console)
-    page.write(run.results)
+        while True:
+            while rank.first and unwritten and not any(c.digest in waiting for c in _closure(own[unwritten[0].name])):
+                write_study(study := unwritten.pop(0), own[study.name], run, console)
+            if not waiting or not _compute_one(waiting, again, run.cells, progress, rank):
+                break
+    if rank.first:
+        page.write(run.results)
+
+
+def _closure(cells: Sequence[Cell]) -> list[Cell]:
+    return list({piece.digest: piece for cell in cells for piece in cell.closure()}.values())
+
+
+def _compute_one(waiting: dict[str, Cell], again: set[str], cells: Cells, progress: CellProgress, rank: Rank) -> bool:
+    """Take the first cell that nobody has claimed off ``waiting``, its needs first. False where there is none left to take."""
+    claimed: list[Cell] = []
+    for cell in list(waiting.values()):
+        if cell.digest not in again and cells.has(cell):
+            progress.done_elsewhere(waiting.pop(cell.digest))
+        elif any(need.digest in waiting for need in cell.needs):
+            continue
+        elif _try(cell, again, cells, progress, wait=False):
+            del waiting[cell.digest]
+            return True
+        else:
+            claimed.append(cell)
+    if not waiting:
+        return True
+    if not rank.first and len(claimed) == len(waiting):
+        return False  # others are at work on all that is left, and the first process waits for them
+    if claimed and _try(claimed[0], again, cells, progress, wait=True):
+        del waiting[claimed[0].digest]
+    return True
+
+
+def _try(cell: Cell, again: set[str], cells: Cells, progress: CellProgress, *, wait: bool) -> bool:
+    """Compute ``cell`` unless another process is at it."""
+    with cells.claim(cell, wait=wait) as ours:
+        if not ours or (cell.digest not in again and cells.has(cell)):
+            return False
+        progress.begin(cell)
+        cells.get(cell, partial(progress.tick, cell), force=True)
+        progress.end(cell)
+        return True
 
 
 def write_study(study: Study, cells: Sequence[Cell], run: Run, console: Console) -> None:
@@ -74,7 +124,7 @@ def write_study(study: Study, cells: Sequence[Cell], run: Run, console: Console)
         stem.with_suffix(".tex").write_text(tables.latex(table) if len(table) else "% not run\n")
         if len(rows):
             figures.save(study.figure(rows, values), stem)
-        _write_json(study, values, claims, run, digest, stem)
+        _write_json(study, values, table, claims, run, digest, stem)
     except OSError as error:
         raise UserError(f"cannot write {stem}.*: {error.strerror}") from error
     console.print(f"{study.name}: {stem}.md ({time.perf_counter() - start:.0f} s)", markup=False, highlight=False)
@@ -87,7 +137,7 @@ def _judge(study: Study, rows: pd.DataFrame, run: Run) -> list[dict[str, str]]:
             holds, measured = claim.judge(rows)
             verdict = REPRODUCED if holds else NOT_REPRODUCED
         except NotRun as reason:
-            missing = [text for bed in run.scale.testbeds if (text := run.missing(bed))]
+            missing = run.missing_parts().values() if rows.empty else ()
             measured, verdict = "", f"not run: {'; '.join(missing) or reason}"
         out.append(
             {"study": study.name, "claim": claim.text, "source": claim.source, "reported": claim.reported,
@@ -111,7 +161,13 @@ def _is_current(stem: Path, digest: str) -> bool:
 
 
 def _write_json(
-    study: Study, values: Sequence[Value], claims: list[dict[str, str]], run: Run, digest: str, stem: Path
+    study: Study,
+    values: Sequence[Value],
+    table: pd.DataFrame,
+    claims: list[dict[str, str]],
+    run: Run,
+    digest: str,
+    stem: Path,
 ) -> None:
     record = {
         "study": study.name,
@@ -121,11 +177,22 @@ def _write_json(
         "protocol": study.protocol,
         "differs": study.differs,
         "scale": run.scale.name,
+        "about": run.scale.about,
+        "estimates_paper": run.scale.estimates_paper,
+        "table": tables.record(table),
+        "slides": study.slides(list(values)) if study.slides and values else [],
         "claims": claims,
         "provenance": provenance(device=run.device, threads=run.threads, seed=run.seed),
-        "data": {net["dataset"]: run.images(net["dataset"]).fingerprint() for net in (v["net"] for v in values)},
+        "data": _fingerprints(values, run),
         "seconds": round(sum(value["seconds"] for value in values), 1),
         "files": [".csv", ".md", ".tex", *([".png", ".pdf"] if values else [])],
         "made_from": digest,
     }
     stem.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
+
+
+def _fingerprints(values: Sequence[Value], run: Run) -> dict[str, str]:
+    """Data set -> sha256: of the nets' test images, or what a cell says itself of the data it read."""
+    nets = {value["net"]["dataset"] for value in values if "net" in value}
+    said = {name: digest for value in values for name, digest in value.get("data", {}).items()}
+    return {name: run.images(name).fingerprint() for name in sorted(nets)} | said

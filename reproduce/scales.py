@@ -6,7 +6,7 @@ paper     ILSVRC2012 validation and the released weights.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 from reproduce.errors import UserError
@@ -19,6 +19,7 @@ class Testbed:
     dataset: a key of DATASETS.
     widths:  architecture -> channel multiplier.
     weights: "trained": here, on the train split; "package": inside an installed package;
+             "untrained": as initialised, for timing;
              "released": the X-DNN authors' checkpoints.
     images:  study -> number of test images, for one architecture where the key is (study, architecture).
     variants: which kinds of each net, the regular one first.
@@ -38,9 +39,26 @@ class Testbed:
 
 
 @dataclass(frozen=True)
+class PriorAmount:
+    """How much of the studies of attribution priors is run; nothing by default.
+
+    tables:            keys of TABLES.
+    repetitions:       of the main study; ``sweep_repetitions`` of EG with 2, 4, ... up to ``references`` references.
+    decoy_seeds:       training seeds of the images with a planted shortcut; 0 leaves that study out.
+    """
+
+    tables: tuple[str, ...] = ()
+    repetitions: int = 200
+    sweep_repetitions: int = 200
+    references: int = 128
+    decoy_seeds: int = 0
+
+
+@dataclass(frozen=True)
 class Scale:
     """A name, what it costs, and its testbeds.
 
+    ``part``: images per piece of a long cell, a multiple of every batch that a definition names; None: cells are not split.
     ``estimates_paper``: do its numbers estimate the papers' quantities? Only then do reported values stand beside them.
     """
 
@@ -48,8 +66,18 @@ class Scale:
     about: str
     testbeds: tuple[Testbed, ...]
     estimates_paper: bool = False
+    priors: PriorAmount = PriorAmount()
+    part: int | None = None
+
+    def first(self, images: int) -> "Scale":
+        """The same with at most ``images`` images in each study. Raises UserError below 1."""
+        if images < 1:
+            raise UserError(f"--images must be at least 1, got {images}")
+        beds = (replace(bed, images={key: min(images, n) for key, n in bed.images.items()}) for bed in self.testbeds)
+        return replace(self, testbeds=tuple(beds))
 
 
+NHANES1 = ("nhanes1", "nhanes1-shap-18", "nhanes1-shap-79")
 PAPER_NETS = {"alexnet": 1.0, "vgg16": 1.0, "resnet50": 1.0}
 
 SCALES: dict[str, Scale] = {
@@ -62,10 +90,16 @@ SCALES: dict[str, Scale] = {
                 {"alexnet": 0.25, "vgg16": 0.125, "resnet50": 0.125},
                 "trained",
                 {"table1": 1_000, "mard": 160, "convergence": 16, "contrast": 1_000, ("gallery", "alexnet"): 3,
-                 "table2": 200, ("table2", "alexnet"): 500, "ground-truth": 200, ("ground-truth", "alexnet"): 500},
+                 "table2": 200, ("table2", "alexnet"): 500, "ground-truth": 200, ("ground-truth", "alexnet"): 500,
+                 "mfaba-table1": 100, "axioms": 1, "steps": 12, ("cost", "alexnet"): 4},
             ),
-            Testbed("imagenet-20", {"efficientnet_lite0": 1.0}, "package", {"gallery": 3, "table2": 6}, ("regular", "wrapped")),
+            Testbed(
+                "imagenet-20", {"efficientnet_lite0": 1.0}, "package",
+                {"gallery": 3, "table2": 6, "mfaba-table1": 4, "mfaba-table2": 1}, ("regular", "wrapped"),
+            ),
+            Testbed("imagenet-20-32px", {"torchvision_resnet50": 1.0}, "untrained", {"mfaba-table2": 4}),
         ),
+        priors=PriorAmount(("nhanes2017",), repetitions=30, sweep_repetitions=15, references=16, decoy_seeds=5),
     ),
     "subset": Scale(
         "subset",
@@ -73,7 +107,8 @@ SCALES: dict[str, Scale] = {
         (
             Testbed(
                 "imagenet-sample", PAPER_NETS, "released",
-                {"table1": 1_000, "mard": 320, "convergence": 16, "contrast": 1_000, ("gallery", "alexnet"): 4, "table2": 1_000},
+                {"table1": 1_000, "mard": 320, "convergence": 16, "contrast": 1_000, ("gallery", "alexnet"): 4, "table2": 1_000, "cost": 16,
+                 "axioms": 2, "steps": 16},
             ),
             Testbed(
                 "imagenet-sample", {"efficientnet_lite0": 1.0}, "package",
@@ -81,13 +116,16 @@ SCALES: dict[str, Scale] = {
             ),
         ),
         estimates_paper=True,
+        priors=PriorAmount(NHANES1[:2], repetitions=60, sweep_repetitions=60, references=64, decoy_seeds=5),
     ),
     "paper": Scale(
         "paper",
         "the authors' released nets on the 50,000 images of ILSVRC2012's validation set; about a day on one GPU",
-        (Testbed("imagenet-val", PAPER_NETS, "released", {"table1": 50_000, "mard": 50_000, "convergence": 256, "contrast": 50_000,
-                                                            "table2": 50_000}),),
+        (Testbed("imagenet-val", PAPER_NETS, "released", {"table1": 50_000, "mard": 50_000, "convergence": 256, "contrast": 50_000, "cost": 16,
+                                                            "table2": 50_000, "axioms": 16, "steps": 256}),),
         estimates_paper=True,
+        priors=PriorAmount(NHANES1, decoy_seeds=5),
+        part=2_000,
     ),
 }  # fmt: skip
 

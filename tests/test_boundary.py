@@ -434,6 +434,13 @@ def test_walks_are_kept_inside_their_bounds(net, pixels):
 # --- pixels ---
 
 
+@pytest.mark.parametrize("method", [mfaba, big, agi, deeplift, gradient])
+def test_the_net_stays_in_its_mode(net, pixels, method):  # a net turned to training would drop units from then on
+    net.insert(7, nn.Dropout(0.5).eval())
+    in_pixels(method, (0.0,) * 3, (1.0,) * 3)(net, *pixels)
+    assert not any(module.training for module in net.modules())
+
+
 def test_in_pixels_is_the_released_space(net, pixels):
     images, targets = pixels
     mean, std = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)

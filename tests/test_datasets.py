@@ -1,10 +1,15 @@
+import hashlib
+import tarfile
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.io import savemat
+from torchvision.datasets import imagenet as torchvision_imagenet
 
 from reproduce.cells import Cells
-from reproduce.datasets import DATASETS, Photographs, Store, load
+from reproduce.datasets import DATASETS, Photographs, Store, imagenet, load
 from reproduce.datasets import digits_on_photos as digits
 from reproduce.datasets.imagenet import imagenet_20
 from reproduce.errors import UserError
@@ -110,3 +115,52 @@ def test_data_that_is_not_there_names_the_command(tmp_path):
         load("imagenet-sample", "test", Cells(tmp_path / "cells", {}), Store(tmp_path))
     with pytest.raises(UserError, match=r"imagenet-val is not in .*ILSVRC2012: get ILSVRC2012_img_val.tar and"):
         load("imagenet-val", "test", Cells(tmp_path / "cells", {}), Store(tmp_path))
+
+
+def test_a_part_of_photographs_keeps_its_files_and_takes_another_preprocessing():
+    images = imagenet_20()
+    part = images.first(8).part(3, 5)
+    assert part.start == 3 and torch.equal(part.inputs(), images.inputs(slice(3, 5)))
+    bicubic = part.preprocessed((0.5,) * 3, (0.5,) * 3, "bicubic")
+    assert bicubic.start == 3 and not torch.equal(bicubic.pixels[:], part.pixels[:])
+
+
+def test_ilsvrc_is_read_from_its_archives_shuffled_once_and_counted(tmp_path, monkeypatch):
+    """Two classes, six images, in archives laid out as the publisher's: a devkit with its .mat and a flat tar of JPEGs."""
+    folder = tmp_path / "data" / "ILSVRC2012"
+    folder.mkdir(parents=True)
+    synsets = np.zeros(
+        2, [("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O"), ("gloss", "O"), ("num_children", "O")]
+    )
+    for i, (wnid, words) in enumerate(
+        (("n01440764", "tench, Tinca tinca"), ("n01443537", "goldfish, Carassius auratus"))
+    ):
+        synsets[i] = (i + 1, wnid, words, "", 0)
+    kit = tmp_path / "kit" / "ILSVRC2012_devkit_t12" / "data"
+    kit.mkdir(parents=True)
+    savemat(kit / "meta.mat", {"synsets": synsets})
+    (kit / "ILSVRC2012_validation_ground_truth.txt").write_text("2\n1\n2\n1\n2\n1\n")
+    with tarfile.open(folder / "ILSVRC2012_devkit_t12.tar.gz", "w:gz") as tar:
+        tar.add(kit.parent, kit.parent.name)
+    with tarfile.open(folder / "ILSVRC2012_img_val.tar", "w") as tar:
+        for i in range(1, 7):
+            name = f"ILSVRC2012_val_{i:08d}.JPEG"
+            Image.fromarray(np.full((260, 300, 3), 40 * i, np.uint8)).save(tmp_path / name, "JPEG")
+            tar.add(tmp_path / name, name)
+    store = Store(tmp_path / "data")
+    with pytest.raises(UserError, match="ILSVRC2012 in .*"):  # the archives' md5 is not the publisher's
+        imagenet.imagenet_val.__wrapped__(store)
+    md5 = {path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in folder.glob("*.tar*")}
+    archives = {key: (name, md5.get(name, digest)) for key, (name, digest) in torchvision_imagenet.ARCHIVE_META.items()}
+    monkeypatch.setattr(torchvision_imagenet, "ARCHIVE_META", archives)
+    with pytest.raises(UserError, match="has 6 files in 2 classes, not 50000 in 1000; remove the folder"):
+        imagenet.imagenet_val.__wrapped__(store)
+    monkeypatch.setattr(imagenet, "VAL_IMAGES", 6)
+    monkeypatch.setattr(imagenet, "VAL_CLASSES", 2)
+    images = imagenet.imagenet_val.__wrapped__(store)
+    shade = (images.pixels[:].float().mean((1, 2, 3)) / 40).round().long()  # which image of the archive it is, 1 to 6
+    assert sorted(shade.tolist()) == [1, 2, 3, 4, 5, 6] != shade.tolist()
+    assert images.targets.tolist() == [
+        n % 2 for n in shade.tolist()
+    ]  # odd ones are "2", the second class by WordNet id
+    assert torch.equal(images.first(2).targets, images.targets[:2])

@@ -17,11 +17,21 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from reproduce.attributions.adaptive import adaptive_integrated_gradients
 from reproduce.attributions.agi import agi
+from reproduce.attributions.blur_ig import blur_integrated_gradients
 from reproduce.attributions.boundary import MFABA_CORRECTED, big, mfaba, mfaba_walks
 from reproduce.attributions.deeplift import deeplift
+from reproduce.attributions.full_gradient import full_grad, full_gradient
 from reproduce.attributions.gradients import gradient, input_x_gradient, random, x_gradient
-from reproduce.attributions.paths import QUADRATURES, expected_gradients, integrated_gradients
+from reproduce.attributions.guided_ig import guided_integrated_gradients
+from reproduce.attributions.idgi import idgi
+from reproduce.attributions.paths import (
+    QUADRATURES,
+    expected_gradients,
+    integrated_gradients,
+    integrated_gradients_noise,
+)
 from reproduce.attributions.pixels import in_pixels
 from reproduce.attributions.smoothgrad import smoothgrad
 
@@ -29,14 +39,21 @@ __all__ = [
     "METHODS",
     "QUADRATURES",
     "Method",
+    "adaptive_integrated_gradients",
     "agi",
     "big",
+    "blur_integrated_gradients",
     "deeplift",
     "expected_gradients",
+    "full_grad",
+    "full_gradient",
     "gradient",
+    "guided_integrated_gradients",
+    "idgi",
     "in_pixels",
     "input_x_gradient",
     "integrated_gradients",
+    "integrated_gradients_noise",
     "mfaba",
     "mfaba_walks",
     "random",
@@ -55,6 +72,7 @@ class Method:
     references:  does it draw reference images?
     stochastic:  does it need a generator?
     needs_x:     is it defined on nonnegatively homogeneous nets only?
+    baseline:    what its attributions are relative to, a key of ``studies.axioms.BASELINES``; None where it claims no sum.
     """
 
     attribute: Callable[..., Tensor]
@@ -63,6 +81,7 @@ class Method:
     references: bool = False
     stochastic: bool = False
     needs_x: bool = False
+    baseline: str | None = None
 
     def __call__(
         self,
@@ -86,11 +105,18 @@ METHODS: dict[str, Method] = {
     "random": Method(random, 0, "Random", stochastic=True),
     "gradient": Method(gradient, 1, "Gradient"),
     "expected_gradients_1": Method(
-        partial(expected_gradients, samples=1), 1, "EG (1)", references=True, stochastic=True
+        partial(expected_gradients, samples=1), 1, "EG (1)", references=True, stochastic=True, baseline="references"
     ),
-    "input_x_gradient": Method(input_x_gradient, 1, "Input x Gradient"),
-    "x_gradient": Method(x_gradient, 1, "X-Gradient", needs_x=True),
-    "integrated_gradients_128": Method(partial(integrated_gradients, steps=128), 128, "IG (128)"),
+    "input_x_gradient": Method(input_x_gradient, 1, "Input x Gradient", baseline="zero"),
+    "x_gradient": Method(x_gradient, 1, "X-Gradient", needs_x=True, baseline="zero"),
+    "full_grad": Method(full_grad, 1, "FullGrad"),
+    "integrated_gradients_128": Method(partial(integrated_gradients, steps=128), 128, "IG (128)", baseline="zero"),
+    "integrated_gradients_noise_128": Method(
+        partial(integrated_gradients_noise, steps=128), 128, "IG-U (128)", stochastic=True, baseline="noise"
+    ),
+    "idgi_128": Method(partial(idgi, steps=128), 128, "IDGI (128)", baseline="zero"),
+    "guided_ig_128": Method(partial(guided_integrated_gradients, steps=128), 128, "Guided IG (128)", baseline="zero"),
+    "blur_ig_128": Method(partial(blur_integrated_gradients, steps=128), 128, "Blur IG (128)", baseline="blurred"),
     "smoothgrad": Method(smoothgrad, 50, "SmoothGrad", stochastic=True),
     "deeplift": Method(deeplift, 2, "DeepLIFT"),
     # walks to the boundary, on normalised inputs as all the others; in_pixels runs them as their authors did

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from reproduce.attributions.boundary import BOUNDS, Bounds
 from reproduce.attributions.gradients import check_batch, checked_logits, frozen
-from reproduce.attributions.paths import chosen_chunk
+from reproduce.attributions.paths import chunk_size
 from reproduce.attributions.pixels import check_bounds
 
 STEP = 0.05  # sign step in each number; epsilon of the released code
@@ -53,7 +53,7 @@ def agi(
         raise ValueError(f"steps and classes must be >= 1, got {steps} and {classes}")
     check_batch(inputs, targets)
     check_bounds(inputs, bounds)
-    size = chosen_chunk(inputs, chunk)
+    size = chunk_size(inputs, chunk)
     total = torch.zeros_like(inputs)
     for first in range(0, len(inputs), size):
         part = slice(first, first + size)

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from reproduce.attributions.gradients import check_batch, checked_logits, frozen
-from reproduce.attributions.paths import chosen_chunk, integrated_gradients
+from reproduce.attributions.paths import chunk_size, integrated_gradients
 from reproduce.attributions.pixels import check_bounds
 
 STEPS = 50  # at most; num_steps of the released code
@@ -211,7 +211,7 @@ def mfaba_walks(
     check_batch(inputs, targets)
     check_bounds(inputs, bounds)
     output = output or ("double_softmax" if kind in ("sharp", "smooth") else "softmax")
-    size = chosen_chunk(inputs, chunk)
+    size = chunk_size(inputs, chunk)
     parts = []
     for images, labels in zip(inputs.split(size), targets.split(size), strict=True):
         legs = walk(
@@ -363,8 +363,8 @@ def big(
     if corrected or not repeat_equal:
         reach = STEPS * SIGN_STEP
         radii = [*(radius for radius in radii if radius < reach), *[radius for radius in radii if radius >= reach][:1]]
-    probability = nn.Sequential(model, nn.Softmax(1)).train(model.training)
-    size = chosen_chunk(inputs, chunk)
+    probability = nn.Sequential(model, nn.Softmax(1))
+    size = chunk_size(inputs, chunk)
     parts = []
     for images, labels in zip(inputs.split(size), targets.split(size), strict=True):
         points, _ = boundary_points(

@@ -1,4 +1,4 @@
-"""Attributions that integrate gradients along straight paths: Integrated Gradients and Expected Gradients."""
+"""Attributions that integrate gradients along straight paths: Integrated Gradients from several baselines, Expected Gradients."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -12,6 +12,8 @@ from reproduce.attributions.gradients import check_batch, raw_gradient
 # Input numbers per pass: on a CPU, activations past this fall out of its caches and halve the speed (7 images of 224 px,
 # 85 of 64 px); a GPU needs more to be busy.
 CHUNK_NUMBERS = {"cpu": 2**20, "cuda": 2**24}
+
+NOISE_RANGE = (-1.0, 1.0)  # of baselines of uniform noise, in normalised units; IDSDS's code
 
 Rule = tuple[np.ndarray, np.ndarray]  # nodes in 0..1 and weights that sum to 1, both (steps,) float64
 
@@ -101,7 +103,7 @@ def integrated_gradients(
     """
     check_batch(inputs, targets)
     nodes, weights = (torch.from_numpy(v).to(inputs) for v in _rule(quadrature, steps))
-    start = torch.as_tensor(baseline).to(inputs).broadcast_to(inputs.shape)
+    start = torch.as_tensor(baseline, dtype=inputs.dtype, device=inputs.device).broadcast_to(inputs.shape)
     delta = inputs - start
     each = [1] * inputs.ndim  # (K, 1, 1, ...): one step for all images
 
@@ -109,7 +111,44 @@ def integrated_gradients(
         a, w = nodes[step].view(-1, *each), weights[step].view(-1, *each)
         return start[images] + a * delta[images], w
 
-    return delta * _weighted_gradient_sum(model, inputs, targets, steps, points, chunk, create_graph)
+    return delta * weighted_gradient_sum(model, inputs, targets, steps, points, chunk, create_graph)
+
+
+def integrated_gradients_noise(
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    generator: torch.Generator,
+    low: float = NOISE_RANGE[0],
+    high: float = NOISE_RANGE[1],
+    draws: int = 1,
+    steps: int = 128,
+    chunk: int | None = None,
+) -> Tensor:
+    """Integrated Gradients averaged over baselines of uniform noise (IG-U of Hesse et al. 2024, IDSDS, arXiv 2407.11910).
+
+        A_i(x) = mean over draws of IG_i(x; x'),  x'_i ~ U(low, high)
+
+    Their code takes one draw on (-1, 1), "approximately the image range" of normalised inputs.
+
+    Args:
+        generator: decides the baselines; each image and draw has its own, which do not depend on ``chunk``.
+        draws:     baselines per image >= 1; each costs ``steps`` forward and backward passes per image.
+
+    Returns:
+        (B, *F). Unit: logits; sums to F(x) - mean F(x') over the baselines drawn, up to quadrature error.
+
+    Raises:
+        ValueError: draws below 1, an empty range.
+    """
+    if draws < 1 or not low < high:
+        raise ValueError(f"draws must be >= 1 and low below high, got {draws}, {low} and {high}")
+    shape = (draws, *inputs.shape)
+    noise = torch.rand(shape, generator=generator, dtype=torch.float64, device=generator.device)
+    baselines = (low + (high - low) * noise).to(inputs)
+    total = sum(integrated_gradients(model, inputs, targets, baseline=b, steps=steps, chunk=chunk) for b in baselines)
+    return torch.as_tensor(total) / draws
 
 
 def expected_gradients(
@@ -162,20 +201,24 @@ def expected_gradients(
         a = alphas[step, images].view(*delta.shape[:2], *[1] * (inputs.ndim - 1))
         return reference + a * delta, delta / samples
 
-    return _weighted_gradient_sum(model, inputs, targets, samples, points, chunk, create_graph)
+    return weighted_gradient_sum(model, inputs, targets, samples, points, chunk, create_graph)
 
 
-def chosen_chunk(inputs: Tensor, chunk: int | None) -> int:
-    """``chunk``, or for None what keeps the device's caches warm. Raises ValueError below 1."""
+def chunk_size(inputs: Tensor, chunk: int | None) -> int:
+    """How many points to evaluate at once: ``chunk``, or what suits the device and the size of an input.
+
+    Raises:
+        ValueError: chunk below 1.
+    """
     if chunk is None:
         numbers = CHUNK_NUMBERS.get(inputs.device.type, CHUNK_NUMBERS["cuda"])
-        chunk = max(1, numbers // max(1, inputs[:1].numel()))
+        return max(1, numbers // max(1, inputs[:1].numel()))
     if chunk < 1:
         raise ValueError(f"chunk must be >= 1, got {chunk}")
     return chunk
 
 
-def _weighted_gradient_sum(
+def weighted_gradient_sum(
     model: nn.Module,
     inputs: Tensor,
     targets: Tensor,
@@ -189,7 +232,7 @@ def _weighted_gradient_sum(
     ``points(images, step)`` gives points (K, B, *F) and weights that broadcast to them. At most ``chunk`` of them are
     alive at once: whole batches at several steps where the batch is small, parts of the batch where it is large.
     """
-    chunk = chosen_chunk(inputs, chunk)
+    chunk = chunk_size(inputs, chunk)
     parts = []
     for first in range(0, len(inputs), chunk):
         images = slice(first, min(first + chunk, len(inputs)))

@@ -21,6 +21,7 @@ class PixelNet(nn.Module):
     def __init__(self, net: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self.net = net
+        self.training = net.training
         like = next(net.parameters(), torch.zeros(1))
         self.register_buffer("mean", torch.tensor(list(mean)).view(-1, 1, 1).to(like), persistent=False)
         self.register_buffer("std", torch.tensor(list(std)).view(-1, 1, 1).to(like), persistent=False)

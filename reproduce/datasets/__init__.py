@@ -73,6 +73,11 @@ DATASETS: dict[str, Dataset] = {
         lambda store: {"foolbox": version("foolbox")},
         224, 1000, "package foolbox",
     ),
+    "imagenet-20-32px": Dataset(  # small images for timing
+        lambda split, cells, store: imagenet.imagenet_20(36, 32),
+        lambda store: {"foolbox": version("foolbox"), "px": 32},
+        32, 1000, "package foolbox",
+    ),
     "imagenet-sample": Dataset(
         lambda split, cells, store: imagenet.imagenet_sample(store),
         imagenet.imagenet_sample_key,

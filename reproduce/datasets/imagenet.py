@@ -20,11 +20,13 @@ SHUFFLE_SEED = 2012  # the first N of this one shuffle of the validation set est
 VAL_IMAGES, VAL_CLASSES = 50_000, 1_000
 
 
-def imagenet_20() -> Images:
+def imagenet_20(resize: int = 256, size: int = 224) -> Images:
     """foolbox's 20 ImageNet photographs with their class indices: Resize(256), CenterCrop(224), ImageNet mean and std."""
     paths = sorted((package_folder("foolbox") / "data").glob("imagenet_*"))
     labels = [int(re.fullmatch(r"imagenet_\d+_(\d+)", path.stem)[1]) for path in paths]  # type: ignore[index]
-    return Images(Photographs(tuple(paths)), torch.tensor(labels), IMAGENET_MEAN, IMAGENET_STD, classes=1000)
+    return Images(
+        Photographs(tuple(paths), resize, size), torch.tensor(labels), IMAGENET_MEAN, IMAGENET_STD, classes=1000
+    )
 
 
 def _sample_files(store: Store) -> list[Remote]:

@@ -60,6 +60,7 @@ class Images:
     pixels   (N, 3, H, W) uint8
     targets  (N,) int64
     masks    (N, H, W) bool, true on the pixels that decide the class; None where nobody knows them
+    start    which image of the split the first one is: 0, except in a part of a long cell
     mean,    per channel, of pixels / 255: what the net's inputs are normalised with
     std
     """
@@ -70,6 +71,7 @@ class Images:
     std: Sequence[float]
     classes: int
     masks: Tensor | None = None
+    start: int = 0
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -93,8 +95,17 @@ class Images:
         """The first ``count`` images. Raises UserError where there are fewer."""
         if count > len(self):
             raise UserError(f"{count} images asked for, and the data set has {len(self)}")
-        masks = None if self.masks is None else self.masks[:count]
-        return replace(self, pixels=_Head(self.pixels, count), targets=self.targets[:count], masks=masks)
+        return self.part(0, count)
+
+    def part(self, start: int, stop: int) -> "Images":
+        """Images ``start`` to ``stop`` of these."""
+        masks = None if self.masks is None else self.masks[start:stop]
+        # Photographs stay photographs: not read yet, and open to another preprocessing.
+        pixels: Pixels | Tensor = self.pixels
+        pixels = (
+            replace(pixels, paths=pixels.paths[start:stop]) if isinstance(pixels, Photographs) else pixels[start:stop]
+        )
+        return replace(self, pixels=pixels, targets=self.targets[start:stop], masks=masks, start=self.start + start)
 
     def preprocessed(self, mean: Sequence[float], std: Sequence[float], interpolation: str) -> "Images":
         """The same photographs as a net with its own preprocessing was trained on."""
@@ -108,17 +119,3 @@ class Images:
         for start in range(0, len(self), size):
             part = slice(start, min(start + size, len(self)))
             yield self.inputs(part).to(device), self.targets[part].to(device)
-
-
-@dataclass(frozen=True)
-class _Head:
-    pixels: Pixels
-    count: int
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: slice | Tensor) -> Tensor:
-        if isinstance(index, slice):
-            return self.pixels[slice(*index.indices(self.count))]
-        return self.pixels[index]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from reproduce.attributions.paths import chosen_chunk
+from reproduce.attributions.paths import chunk_size
 
 RELEASED_STEP = 224  # pixels per step in MFABA's evaluation, one row of its images
 RANKINGS = ("channels", "pixels")
@@ -62,7 +62,7 @@ def insertion_deletion(
         ranking:      "channels" as released, "pixels" as is standard.
         substrate:    what replaces a pixel: a number or a tensor that broadcasts to inputs. Released: zeros in [0, 1], black;
                       for normalised inputs black is -mean / std per channel.
-        chunk:        most images evaluated at once.
+        chunk:        most images evaluated at once, 2 at least.
 
     Raises:
         ValueError: step below 1, attributions of another shape, an unknown ranking.
@@ -73,13 +73,16 @@ def insertion_deletion(
         raise ValueError(
             f"attributions {tuple(attributions.shape)} must have the inputs' shape {tuple(inputs.shape)}, (B, C, H, W)"
         )
-    place = ranks(attributions, ranking).view(len(inputs), -1, *inputs.shape[2:])  # (B, C or 1, H, W)
-    empty = torch.as_tensor(substrate).to(inputs).broadcast_to(inputs.shape)
-    size = chosen_chunk(inputs, chunk)
+    place = _laid_out_like(ranks(attributions, ranking).int().view(len(inputs), -1, *inputs.shape[2:]), inputs)
+    empty = torch.as_tensor(substrate).to(inputs).broadcast_to(inputs.shape).contiguous()
+    empty = _laid_out_like(empty, inputs)
+    # half of what an attribution takes at once: the changed images share the caches with the activations
+    size = chunk_size(inputs, chunk) if chunk is not None else max(2, chunk_size(inputs, None) // 2)
+    half = max(1, size // 2)  # an image is evaluated inserted and deleted at once
     steps = -(-place[0].numel() // place.shape[1] // step) if len(inputs) else 1
     parts = [
         _curves(model, x, e, p, step, steps, size)
-        for x, e, p in zip(inputs.split(size), empty.split(size), place.split(size), strict=True)
+        for x, e, p in zip(inputs.split(half), empty.split(half), place.split(half), strict=True)
     ]
     return Curves(*(torch.cat(curves) for curves in zip(*parts, strict=True)))
 
@@ -95,10 +98,14 @@ def _curves(
     insertion, deletion = [ends[1]], [ends[0]]
     together = max(1, size // max(1, 2 * len(x)))
     for first in range(1, steps, together):
-        taken = torch.arange(first, min(first + together, steps), device=x.device).view(-1, 1, 1, 1, 1) * step
-        best = place < taken  # (k, n, C or 1, H, W)
-        points = torch.stack([torch.where(best, x, empty), torch.where(best, empty, x)])  # (2, k, n, C, H, W)
-        scores = _score(model(_laid_out_like(points.flatten(0, 2), x)).softmax(1), predicted.repeat(2 * len(taken)))
+        taken = range(first, min(first + together, steps))
+        points = _laid_out_like(x.new_empty(2 * len(taken) * len(x), *x.shape[1:]), x)
+        with_best, without = points.view(2, len(taken), *x.shape)
+        for k, count in enumerate(taken):
+            best = place < count * step
+            torch.where(best, x, empty, out=with_best[k])
+            torch.where(best, empty, x, out=without[k])
+        scores = _score(model(points).softmax(1), predicted.repeat(2 * len(taken)))
         inserted, deleted = scores.view(2, len(taken), len(x))
         insertion.append(inserted)
         deletion.append(deleted)

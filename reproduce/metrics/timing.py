@@ -44,6 +44,8 @@ def counted(model: nn.Module) -> Iterator[Passes]:
     passes = Passes()
 
     def after(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+        if not isinstance(output, Tensor):  # a tracer looks at the net without data: that costs no pass
+            return
         rows = len(output)
         passes.forward += rows
         if output.requires_grad:

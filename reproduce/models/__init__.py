@@ -12,7 +12,12 @@ from torch import nn
 from reproduce.errors import UserError
 from reproduce.models.alexnet import AlexNet
 from reproduce.models.fixup_resnet import FixupResNet
-from reproduce.models.pretrained import EFFICIENTNET_LITE0_INPUT, EFFICIENTNET_LITE0_RADIUS, efficientnet_lite0
+from reproduce.models.pretrained import (
+    EFFICIENTNET_LITE0_INPUT,
+    EFFICIENTNET_LITE0_RADIUS,
+    efficientnet_lite0,
+    torchvision_resnet50,
+)
 from reproduce.models.vgg import VGG
 from reproduce.xdnn import HomogeneousWrapper, to_x_variant
 
@@ -23,6 +28,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     **{f"vgg{depth}": partial(VGG, depth) for depth in (11, 13, 16, 19)},
     **{f"resnet{depth}": partial(FixupResNet, depth) for depth in (18, 34, 50, 101, 152)},
     "efficientnet_lite0": efficientnet_lite0,
+    "torchvision_resnet50": torchvision_resnet50,
 }
 PREPROCESSING: dict[str, dict[str, Any]] = {
     "efficientnet_lite0": EFFICIENTNET_LITE0_INPUT

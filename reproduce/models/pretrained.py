@@ -55,3 +55,16 @@ def _fold_batch_norm(module: nn.Module) -> None:
             module._modules[follower] = norm.act  # type: ignore[assignment]  # timm's BatchNorm holds the ReLU6 behind it
     for child in module.children():
         _fold_batch_norm(child)
+
+
+def torchvision_resnet50(classes: int = 1000, width: float = 1.0, image_px: int = 224) -> nn.Module:
+    """torchvision's ResNet-50 with untrained weights: for timing, where only the architecture counts.
+
+    Raises:
+        UserError: another width than 1.
+    """
+    from torchvision.models import resnet50
+
+    if width != 1.0:
+        raise UserError(f"torchvision's ResNet-50 has width 1, not {width}")
+    return resnet50(weights=None, num_classes=classes)

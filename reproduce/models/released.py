@@ -19,7 +19,8 @@ RELEASED = {
 
 
 def load_released(model: nn.Module, path: Path) -> nn.Module:
-    """Load a released checkpoint into ``model``: the entry ``state_dict``, names without DataParallel's ``module.``.
+    """Load a released checkpoint into ``model``: the entry ``state_dict``, names without DataParallel's ``module.`` (in
+    front, or after ``features`` where only that part was parallel, as the authors' AlexNet and VGG script does on one GPU).
 
     Raises:
         UserError: a file that is cut short, that holds something other than tensors and plain values (it is not executed),
@@ -34,7 +35,7 @@ def load_released(model: nn.Module, path: Path) -> nn.Module:
             f"{path} cannot be read as a checkpoint ({error}); remove it and run `make data` again"
         ) from error
     weights = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, dict) else {}
-    weights = {name.removeprefix("module."): tensor for name, tensor in weights.items()}
+    weights = {name.removeprefix("module.").replace(".module.", "."): tensor for name, tensor in weights.items()}
     own = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in weights.items() if isinstance(tensor, torch.Tensor)}
     differences = [f"{name} is missing" for name in own.keys() - found.keys()]

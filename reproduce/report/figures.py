@@ -1,11 +1,14 @@
 """One style for all figures: a method keeps its colour everywhere, regular nets are dashed and X-nets solid."""
 
+import base64
+import io
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image
 
 # Okabe & Ito's palette: told apart by colour-blind readers and in grey.
 BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, YELLOW, BLACK = (
@@ -17,6 +20,7 @@ MODEL_LABEL = {
     "vgg16": "VGG16",
     "resnet50": "ResNet-50",
     "efficientnet_lite0": "EfficientNet-Lite0",
+    "torchvision_resnet50": "ResNet-50, untrained",
 }
 STYLE: dict[Any, Any] = {
     "font.size": 8, "axes.titlesize": 9, "axes.labelsize": 8, "legend.fontsize": 7, "xtick.labelsize": 7, "ytick.labelsize": 7,
@@ -58,6 +62,18 @@ def heatmap(attribution: np.ndarray) -> np.ndarray:
     """Attribution (C, H, W) as what is drawn: the sum over channels, scaled so that its 99th percentile of |.| is 1; (H, W)."""
     summed = attribution.sum(0)
     return summed / max(float(np.quantile(np.abs(summed), 0.99)), 1e-12)
+
+
+def sprite(frames: np.ndarray, px: int = 112) -> str:
+    """Frames (N, H, W) in -1..1, or (N, H, W, 3) uint8, side by side as one WebP data address, each ``px`` high at most."""
+    if frames.ndim == 3:
+        frames = (255 * mpl.colormaps["RdBu_r"]((np.clip(frames, -1, 1) + 1) / 2)[..., :3]).astype(np.uint8)
+    image = Image.fromarray(np.concatenate(list(frames), axis=1))
+    if image.height > px:
+        image = image.resize((image.width * px // image.height // len(frames) * len(frames), px))
+    file = io.BytesIO()
+    image.save(file, "WEBP", quality=90)
+    return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def save(fig: Figure, stem: Path) -> None:

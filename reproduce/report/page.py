@@ -1,4 +1,4 @@
-"""The report: claims first, then each study, joined from the result files of one scale."""
+"""The report: claims first, then each study, joined from the result files of one scale; as Markdown and as one HTML file."""
 
 import json
 from collections import Counter
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from reproduce.report import web
 from reproduce.report.tables import markdown
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def study_markdown(study: "Study", table: pd.DataFrame, claims: Sequence[dict[st
 
 
 def write(results: Path) -> None:
-    """Join what the folder holds: ``claims.csv`` and ``report.md``. Studies that have not been run do not appear."""
+    """Join what the folder holds: ``claims.csv``, ``report.md`` and ``report.html``. Studies that have not been run do not appear."""
     records = [json.loads(path.read_text()) for path in sorted(results.glob("*.json"))]
     records.sort(key=lambda record: record["provenance"]["date"])
     claims = pd.DataFrame([claim for record in records for claim in record["claims"]], columns=CLAIM_COLUMNS)
@@ -47,3 +48,4 @@ def write(results: Path) -> None:
             f"Python {p['python']}, {versions}; data {data}; {record['seconds']:.0f} s.*\n"
         )
     (results / "report.md").write_text("\n".join(parts))
+    (results / "report.html").write_text(web.html(results, records))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -34,18 +35,36 @@ def wide(
 ) -> pd.DataFrame:
     """One line per ``index``, one column per metric (name -> heading), entries as text; reported values beside measured ones.
 
-    A metric without a row for a line gives an empty entry.
+    A metric without a row for a line gives an empty entry. ``attrs`` keeps what the page marks the best values by: the
+    number of ids, and the better direction of each column.
     """
     lines = []
+    better: dict[str, str] = {}
     for ids, group in rows.groupby(list(index), sort=False):
         line = {name: LABELS.get(name, {}).get(str(v), v) for name, v in zip(index, ids, strict=True)}
         for metric, heading in columns.items():
             found = group[group["metric"] == metric]
             line[heading] = entry(found.iloc[0], interval=intervals) if len(found) else ""
+            if len(found) and "better" in found:
+                better[heading] = str(found.iloc[0]["better"])
             if "reported" in rows and rows.loc[rows["metric"] == metric, "reported"].notna().any():
                 line[f"{heading.split(' (')[0]} in the paper"] = number(found.iloc[0]["reported"]) if len(found) else ""
         lines.append(line)
-    return pd.DataFrame(lines)
+    table = pd.DataFrame(lines)
+    table.attrs |= {"ids": len(index), "better": better}
+    return table
+
+
+def record(table: pd.DataFrame) -> dict[str, Any]:
+    """A table as JSON: columns, entries as text, how many columns are ids, and which direction of the others is better."""
+    better = {heading: side for heading, side in table.attrs.get("better", {}).items() if heading in table}
+    rows = [[str(entry) for entry in line] for line in table.itertuples(index=False)]
+    return {
+        "columns": [str(c) for c in table.columns],
+        "ids": table.attrs.get("ids", 0),
+        "better": better,
+        "rows": rows,
+    }
 
 
 def write_csv(rows: pd.DataFrame, path: Path) -> None:

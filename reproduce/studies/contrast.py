@@ -1,5 +1,7 @@
 """X-DNN Sec. 4.4: accuracy when the contrast falls. F(ax) = aF(x), so an X-net cannot change its mind."""
 
+from functools import partial
+
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
@@ -10,7 +12,7 @@ from reproduce.datasets import Images
 from reproduce.metrics.statistics import difference_interval, mean_interval
 from reproduce.report import figures
 from reproduce.report.tables import wide
-from reproduce.run import Run
+from reproduce.run import Net, Run
 from reproduce.studies.study import Claim, Study, select
 
 VERSION = 1
@@ -20,10 +22,11 @@ LEAST_LOSS = 5.0  # points that a regular net is expected to lose at the lowest 
 
 
 def cells(run: Run) -> list[Cell]:
-    return [
-        run.cell("contrast", VERSION, net, _measure, images=count, seconds=4, factors=FACTORS)
-        for net, count in run.nets("contrast")
-    ]
+    return [run.in_parts(count, partial(_cell, run, net)) for net, count in run.nets("contrast")]
+
+
+def _cell(run: Run, net: Net, part: range) -> Cell:
+    return run.cell("contrast", VERSION, net, _measure, images=part, seconds=4, factors=FACTORS)
 
 
 @torch.no_grad()

@@ -1,8 +1,10 @@
 """Attribution maps side by side: on an X-net IG and X-Gradient are one picture, on a regular net they are two."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
@@ -18,16 +20,19 @@ from reproduce.report.tables import wide
 from reproduce.run import Net, Run
 from reproduce.studies.study import Claim, NotRun, Study, select
 
-VERSION = 1
+VERSION = 2
 IG_STEPS, EG_SAMPLES = 128, 32
 METHODS = {"ig": f"IG ({IG_STEPS})", "ixg": "Input x Gradient", "eg": f"EG ({EG_SAMPLES})", "gradient": "Gradient"}
+SLIDE_STEPS = (1, 2, 4, 8, 16, 32, 64)  # and IG_STEPS: what a reader may slide over, for the first picture of each net
+SLIDE_FACTORS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)  # of contrast, as in the contrast study
 SAME = 0.01  # relative L1 below which two maps are one picture
 
 
 def cells(run: Run) -> list[Cell]:
     return [
         run.cell("gallery", VERSION, net, partial(_measure, run, net), images=count, seconds=10,
-                 ig_steps=IG_STEPS, eg_samples=EG_SAMPLES, methods=list(METHODS), seed=run.seed)
+                 ig_steps=IG_STEPS, eg_samples=EG_SAMPLES, methods=list(METHODS), seed=run.seed,
+                 slides=[SLIDE_STEPS, SLIDE_FACTORS])
         for net, count in run.nets("gallery")
     ]  # fmt: skip
 
@@ -57,10 +62,68 @@ def _measure(run: Run, net: Net, tick: Tick, model: nn.Module, images: Images) -
         "pixels": images.pixels[:],
         "targets": images.targets,
         "distance": distance,
+        "slides": _slides(model, inputs[:1], targets[:1], stacked["ig"][:1]),
         "maps": {
             name: t.sum(1).half() / t.sum(1).abs().amax((1, 2), keepdim=True).half() for name, t in stacked.items()
         },
     }
+
+
+def _slides(model: nn.Module, x: Tensor, target: Tensor, ig: Tensor) -> Value:
+    """The first picture's IG maps over steps, its Input x Gradient maps and predictions over contrast factors."""
+    steps = [integrated_gradients(model, x, target, steps=count).cpu() for count in SLIDE_STEPS]
+    with torch.no_grad():
+        chances = [model(factor * x).softmax(1)[0].cpu() for factor in SLIDE_FACTORS]
+    contrast = [input_x_gradient(model, factor * x, target).cpu() for factor in SLIDE_FACTORS]
+    return {
+        "steps": torch.cat([*steps, ig]).sum(1),
+        "distances": [relative_l1(ig, heat).item() for heat in steps] + [0.0],
+        "contrast": torch.cat(contrast).sum(1),
+        "predicted": [int(p.argmax()) for p in chances],
+        "chance": [float(p[target].item()) for p in chances],
+    }
+
+
+def slides(values: list[Value]) -> list[dict[str, Any]]:
+    """Two sliders per pair of nets: IG over steps, Input x Gradient over contrast; each map on its own scale."""
+    out = []
+    for pair in _pairs(values):
+        model = figures.MODEL_LABEL.get(pair[0]["net"]["model"], pair[0]["net"]["model"])
+        over_steps, over_factors = [], [_pale(pair[0])]
+        for value in pair:
+            name, shown = figures.VARIANT_LABEL[value["net"]["variant"]], value["slides"]
+            over_steps.append(
+                {"name": name, "image": _strip(shown["steps"]),
+                 "captions": [f"{100 * d:.2g} % from {IG_STEPS} steps" for d in shown["distances"]]}
+            )  # fmt: skip
+            over_factors.append(
+                {"name": name, "image": _strip(shown["contrast"]),
+                 "captions": [f"predicts class {c}; the true class has {100 * p:.0f} %"
+                              for c, p in zip(shown["predicted"], shown["chance"], strict=True)]}
+            )  # fmt: skip
+        picture = {"name": "picture", "image": figures.sprite(_pixels(pair[0], [1.0] * (1 + len(SLIDE_STEPS)))),
+                   "captions": [f"class {int(pair[0]['targets'][0])}"] * (1 + len(SLIDE_STEPS))}  # fmt: skip
+        out.append({"title": f"Integrated Gradients on {model}", "label": "steps",
+                    "positions": [*map(str, SLIDE_STEPS), str(IG_STEPS)], "rows": [picture, *over_steps]})  # fmt: skip
+        out.append({"title": f"Input x Gradient on {model}", "label": "contrast factor",
+                    "positions": [*map(str, SLIDE_FACTORS)], "rows": over_factors})  # fmt: skip
+    return out
+
+
+def _pale(value: Value) -> dict[str, Any]:
+    captions = [f"class {int(value['targets'][0])}" for _ in SLIDE_FACTORS]
+    return {"name": "picture", "image": figures.sprite(_pixels(value, SLIDE_FACTORS)), "captions": captions}
+
+
+def _pixels(value: Value, factors: Sequence[float]) -> np.ndarray:
+    """The first picture at each contrast, (N, H, W, 3) uint8: drawn towards its own mean colour, for the eye only."""
+    pixels = value["pixels"][0].permute(1, 2, 0).float().numpy()
+    mean = pixels.mean((0, 1))
+    return np.stack([mean + factor * (pixels - mean) for factor in factors]).astype(np.uint8)
+
+
+def _strip(maps: Tensor) -> str:
+    return figures.sprite(np.stack([figures.heatmap(heat[None]) for heat in maps.float().numpy()]))
 
 
 def rows(values: list[Value]) -> pd.DataFrame:
@@ -130,6 +193,7 @@ STUDY = Study(
     rows=rows,
     table=table,
     figure=figure,
+    slides=slides,
     claims=(
         Claim("On a homogeneous net IG and Input x Gradient are the same picture", "X-DNN, qualitative figure", "", _coincide),
         Claim("On a regular net they are not", "X-DNN, qualitative figure", "", _differ),

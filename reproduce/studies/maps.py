@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from reproduce.attributions import METHODS
-from reproduce.attributions.paths import chosen_chunk
+from reproduce.attributions.paths import chunk_size
 from reproduce.cells import Cell, Tick, Value
 from reproduce.datasets import Images
 from reproduce.metrics.agreement import relative_l1
@@ -59,7 +59,7 @@ def references(run: Run, net: Net) -> Tensor:
 
 def batch_size(run: Run, images: Images) -> int:
     """Images per batch, as many as a pass of integrated_gradients takes."""
-    return chosen_chunk(images.inputs(slice(0, 1)).to(run.device), None)
+    return chunk_size(images.inputs(slice(0, 1)).to(run.device), None)
 
 
 def _measure(run: Run, net: Net, tick: Tick, model: nn.Module, images: Images) -> Value:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -44,6 +45,8 @@ class Study:
     rows:     values -> long rows: ids, metric, unit, better, value, low, high, n.
     table:    rows -> what people read.
     figure:   (rows, values) -> the picture.
+    slides:   values -> what the page shows behind a slider: title, label, positions, and rows of name, image (frames side
+              by side, ``figures.sprite``) and captions, one for each position.
     """
 
     name: str
@@ -57,6 +60,7 @@ class Study:
     table: Callable[[pd.DataFrame], pd.DataFrame]
     figure: Callable[[pd.DataFrame, list[Value]], Figure]
     claims: tuple[Claim, ...]
+    slides: Callable[[list[Value]], list[dict[str, Any]]] | None = None
 
 
 def select(rows: pd.DataFrame, **where: object) -> pd.DataFrame:

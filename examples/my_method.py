@@ -1,0 +1,42 @@
+"""A plugin: a method, a net and a scale of your own, without touching the package.
+
+python -m reproduce list --plugin examples/my_method.py
+python -m reproduce attribute photo.jpg --method squared_gradient,input_x_gradient --plugin examples/my_method.py
+python -m reproduce run contrast --scale mine --plugin examples/my_method.py
+"""
+
+import torch
+from torch import Tensor, nn
+
+from reproduce.attributions import Method, gradient
+from reproduce.scales import Scale, Testbed
+
+
+def squared_gradient(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+    """The square of the gradient: says where the logit is sensitive, not in which direction. One pass."""
+    return gradient(model, inputs, targets).square()
+
+
+def three_layers(classes: int = 10, width: float = 1.0, image_px: int = 64) -> nn.Module:
+    """A small net with biases; its X-variant follows from ``to_x_variant``."""
+    channels = max(4, round(32 * width))
+    return nn.Sequential(
+        nn.Conv2d(3, channels, 5, stride=2), nn.ReLU(),
+        nn.Conv2d(channels, channels, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(4),
+        nn.Flatten(), nn.Linear(16 * channels, classes),
+    )  # fmt: skip
+
+
+METHODS = {"squared_gradient": Method(squared_gradient, passes=1, label="Squared gradient")}
+MODELS = {"three_layers": three_layers}
+SCALES = {
+    "mine": Scale(
+        "mine",
+        "my net on the embedded data",
+        (Testbed("digits-on-photos", {"three_layers": 0.25}, "trained", {"contrast": 200, "table1": 64, "mard": 16}),),
+    )
+}
+
+if __name__ == "__main__":
+    net, x = three_layers(), torch.randn(1, 3, 64, 64)
+    print(squared_gradient(net, x, torch.tensor([0])).shape)

@@ -1,0 +1,29 @@
+"""Learning curves as a picture."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from reproduce.report import figures
+
+
+def learning_curves(log: Sequence[dict[str, Any]], title: str) -> Figure:
+    """Loss (left, logarithmic) and accuracy in percent (right) over epochs; training dashed, validation solid."""
+    rows = pd.DataFrame(log)
+    fig, (left, right) = figures.subplots(1, 2)
+    left.plot(rows["epoch"], rows["train_loss"], color=figures.VERMILION, ls="--", label="training")
+    left.plot(rows["epoch"], rows["val_loss"], color=figures.BLUE, label="validation")
+    left.set(title="Cross entropy (nats)", xlabel="epoch", yscale="log")
+    for column, colour, style, label in (
+        ("train_top1", figures.VERMILION, "--", "training, top-1"),
+        ("val_top1", figures.BLUE, "-", "validation, top-1"),
+        ("val_top5", figures.SKY, "-", "validation, top-5"),
+    ):
+        right.plot(rows["epoch"], rows[column], color=colour, ls=style, label=label)
+    right.set(title="Accuracy (%)", xlabel="epoch", ylim=(0, 100))
+    left.legend()
+    right.legend()
+    fig.suptitle(title, fontsize=9)
+    return fig

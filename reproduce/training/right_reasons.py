@@ -1,0 +1,96 @@
+"""Training with a prior on where attributions may lie: right for the right reasons (Ross et al. 2017), with any attribution."""
+
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from reproduce.attributions import expected_gradients, integrated_gradients, x_gradient
+from reproduce.datasets.decoy import DecoyDigits
+from reproduce.xdnn import to_x_variant
+
+BATCH, EPOCHS, LEARNING_RATE = 100, 10, 2e-3  # Adam
+VERSION = 1  # raise when a change here changes a trained weight
+
+
+def build(variant: str) -> nn.Module:
+    """A convolution over 4 x 4 patches and two linear layers, (B, 1, 28, 28) to 10 classes; "regular", or "x" without biases.
+
+    The patches are as large as the decoy and on its grid: this small net does read it (one with overlapping, pooled or
+    strided 5 x 5 convolutions hardly does, and would have nothing to unlearn).
+    """
+    net = nn.Sequential(
+        nn.Conv2d(1, 16, 4, stride=4), nn.ReLU(), nn.Flatten(), nn.Linear(784, 64), nn.ReLU(), nn.Linear(64, 10)
+    )  # fmt: skip
+    return to_x_variant(net) if variant == "x" else net
+
+
+Attribute = Callable[
+    [nn.Module, Tensor, Tensor, Tensor, torch.Generator], Tensor
+]  # net, inputs, targets, pool, generator
+
+
+def _rrr(net: nn.Module, inputs: Tensor, targets: Tensor, pool: Tensor, generator: torch.Generator) -> Tensor:
+    """Gradient of the sum of all classes' log probabilities, as Ross et al. penalise it."""
+    x = inputs.clone().requires_grad_()
+    return torch.autograd.grad(net(x).log_softmax(1).sum(), x, create_graph=True)[0]
+
+
+def _expected(samples: int) -> Attribute:
+    return lambda net, inputs, targets, pool, generator: expected_gradients(
+        net, inputs, targets, references=pool, generator=generator, samples=samples, create_graph=True
+    )
+
+
+ATTRIBUTIONS: dict[str, Attribute] = {
+    "rrr": _rrr,
+    "expected_gradients_1": _expected(1),
+    "expected_gradients_8": _expected(8),
+    "integrated_gradients_8": lambda net, inputs, targets, pool, generator: integrated_gradients(
+        net, inputs, targets, steps=8, create_graph=True
+    ),
+    "x_gradient": lambda net, inputs, targets, pool, generator: x_gradient(
+        net, inputs, targets, create_graph=True, check=False
+    ),
+}
+
+
+def penalty(attributions: Tensor, forbidden: Tensor) -> Tensor:
+    """mean over images of the sum of squared attributions on forbidden pixels; a scalar. Ross et al. 2017, Eq. 1."""
+    return (attributions * forbidden).square().flatten(1).sum(1).mean()
+
+
+def train(
+    variant: str, digits: DecoyDigits, attribution: str, strength: float, generator: torch.Generator, *,
+    device: torch.device | str = "cpu", epochs: int | None = None, tick: Callable[[float], None] = lambda share: None,
+) -> tuple[nn.Module, list[float]]:  # fmt: skip
+    """Cross entropy + strength * penalty(attribution on the digits' squares); "" is training without a prior.
+
+    Args:
+        generator: decides weights, order of images and references.
+
+    Returns:
+        The net in eval mode, and the seconds of each epoch.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
+        net = build(variant).to(device)
+    pool, targets, squares = digits.inputs.to(device), digits.targets.to(device), digits.squares.to(device)
+    optimizer = torch.optim.Adam(net.parameters(), LEARNING_RATE, fused=True)
+    seconds = []
+    epochs = epochs or EPOCHS
+    for epoch in range(epochs):
+        start = time.perf_counter()
+        for index in torch.randperm(len(digits), generator=generator).to(device).split(BATCH):
+            loss = F.cross_entropy(net(pool[index]), targets[index])
+            if attribution:
+                attributions = ATTRIBUTIONS[attribution](net, pool[index], targets[index], pool, generator)
+                loss = loss + strength * penalty(attributions, squares[index])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        seconds.append(time.perf_counter() - start)
+        tick((epoch + 1) / epochs)
+    return net.eval(), seconds

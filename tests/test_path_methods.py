@@ -1,0 +1,358 @@
+"""IDGI, Guided IG, Blur IG, IG-U, FullGrad and adaptive IG against slow twins and numbers written by hand."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from conftest import generator
+from scipy import ndimage
+from torch import Tensor, nn
+
+from reproduce.attributions import (
+    adaptive_integrated_gradients,
+    blur_integrated_gradients,
+    full_grad,
+    full_gradient,
+    guided_integrated_gradients,
+    idgi,
+    input_x_gradient,
+    integrated_gradients,
+    integrated_gradients_noise,
+    x_gradient,
+)
+from reproduce.attributions.blur_ig import MAX_SIGMA, blurred
+from reproduce.models import build
+from reproduce.xdnn import to_x_variant
+
+close = torch.testing.assert_close
+
+
+class Formula(nn.Module):
+    def __init__(self, formula):
+        super().__init__()
+        self.formula = formula
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.formula(x[:, 0], x[:, 1])[:, None]
+
+
+def point_gradient(net, x, target):
+    """Logit and gradient at one point, (*F)."""
+    x = x.detach().requires_grad_()
+    logit = net(x[None])[0, target]
+    return logit.item(), torch.autograd.grad(logit, x)[0]
+
+
+def logits(net, inputs, targets):
+    with torch.no_grad():
+        return net(inputs).gather(1, targets[:, None])[:, 0]
+
+
+def total(attributions):
+    return attributions.flatten(1).sum(1)
+
+
+# --- IDGI ---
+
+
+def test_idgi_of_a_plane_goes_by_squared_slopes():  # F = 3x + 4y at (1, 1): 7 shared 9 : 16
+    x, target = torch.ones(1, 2, dtype=torch.float64), torch.tensor([0])
+    expected = torch.tensor([[7 * 9 / 25, 7 * 16 / 25]], dtype=torch.float64)
+    close(idgi(Formula(lambda a, b: 3 * a + 4 * b), x, target, steps=5), expected)
+
+
+@pytest.mark.parametrize("chunk", [None, 1, 3, 7])
+def test_idgi_equals_a_loop_over_its_points(net, batch, chunk):
+    inputs, targets = batch
+    baseline, steps = -0.3, 6
+    twin = torch.zeros_like(inputs)
+    for i, target in enumerate(targets):
+        path = [baseline + j / (steps - 1) * (inputs[i] - baseline) for j in range(steps)]
+        for here, there in pairwise(path):
+            (before, slope), (after, _) = point_gradient(net, here, target), point_gradient(net, there, target)
+            twin[i] += slope**2 / (slope**2).sum() * (after - before)
+    close(idgi(net, inputs, targets, baseline=baseline, steps=steps, chunk=chunk), twin)
+
+
+def test_idgi_sums_to_the_change_of_the_logit(net, batch):
+    inputs, targets = batch
+    change = logits(net, inputs, targets) - logits(net, inputs * 0 + 0.1, targets)
+    close(total(idgi(net, inputs, targets, baseline=0.1, steps=4)), change)
+
+
+def test_idgi_loses_its_first_step_where_the_zero_baseline_has_no_gradient(x_net, batch):
+    inputs, targets = batch
+    close(total(idgi(x_net, inputs, targets, steps=11)), 0.9 * logits(x_net, inputs, targets))
+
+
+# --- Guided IG ---
+
+
+def slow_guided_ig(net, x_in, start, target, steps, fraction, max_distance):
+    """One image, one feature at a time, in NumPy: sort by |gradient|, move groups, until the step's L1 share is covered."""
+    shape, end, start = x_in.shape, x_in.numpy().ravel(), start.numpy().ravel()
+    x, attribution, count = start.copy(), np.zeros(end.size), end.size
+    whole = np.abs(end - start).sum()
+    for step in range(steps):
+        slope = point_gradient(net, torch.from_numpy(x).view(shape), target)[1].numpy().ravel()
+        alpha = (step + 1) / steps
+        low, high = max(alpha - max_distance, 0), min(alpha + max_distance, 1)
+        old = x.copy()
+        for i in range(count):
+            if end[i] != start[i] and (x[i] - start[i]) / (end[i] - start[i]) < low:
+                x[i] = start[i] + low * (end[i] - start[i])
+        limit = start + high * (end - start)
+        reached = x == limit
+        missing = np.abs(end - x).sum() - whole * (1 - alpha)
+        while missing > 1e-12 * whole:
+            sizes = sorted(np.inf if reached[i] else abs(slope[i]) for i in range(count))
+            threshold = sizes[int(fraction * (count - 1))]
+            group = [i for i in range(count) if not reached[i] and abs(slope[i]) <= threshold]
+            room = sum(abs(limit[i] - x[i]) for i in group)
+            share = min(1.0, missing / room)
+            for i in group:
+                x[i], reached[i] = (limit[i], True) if share == 1 else (x[i] + share * (limit[i] - x[i]), reached[i])
+            missing -= share * room
+        attribution += (x - old) * slope
+    return torch.from_numpy(attribution).view(shape)
+
+
+@pytest.mark.parametrize(("fraction", "max_distance"), [(0.25, 0.02), (0.1, 0.3), (0.5, 1.0), (1.0, 0.1)])
+def test_guided_ig_equals_a_slow_walk(net, batch, fraction, max_distance):
+    inputs, targets = batch[0][:2, :, :12, :12], batch[1][:2]
+    inputs[0, 0, 0, :4] = 0.2  # features that do not differ from the baseline
+    start = torch.full_like(inputs, 0.2)
+    options = {"steps": 7, "fraction": fraction, "max_distance": max_distance}
+    twin = [slow_guided_ig(net, x, s, t, **options) for x, s, t in zip(inputs, start, targets, strict=True)]
+    close(guided_integrated_gradients(net, inputs, targets, baseline=0.2, chunk=1, **options), torch.stack(twin))
+
+
+def test_guided_ig_on_a_corridor_of_no_width_is_ig_with_left_nodes(net, batch):
+    left = integrated_gradients(net, *batch, steps=9, quadrature="left_riemann", baseline=0.1)
+    close(guided_integrated_gradients(net, *batch, steps=9, max_distance=0.0, baseline=0.1), left)
+
+
+def test_guided_ig_moves_the_feature_of_smaller_slope_first():
+    """F = x y + y / 10 at (1, 1), path free: dF/dx = 0 < dF/dy = 0.1 at the start, so x goes first and y earns all of F."""
+    x, target = torch.ones(1, 2, dtype=torch.float64), torch.tensor([0])
+    options = {"steps": 2, "fraction": 0.25, "max_distance": 1.0}
+    found = guided_integrated_gradients(Formula(lambda a, b: a * b + b / 10), x, target, **options)
+    close(found, torch.tensor([[0.0, 1.1]], dtype=torch.float64))
+
+
+def smoothed(net):
+    """The same net without kinks."""
+    smooth = {nn.ReLU: nn.Softplus(), nn.MaxPool2d: nn.AvgPool2d(2)}
+    return nn.Sequential(*(smooth.get(type(module), module) for module in net))
+
+
+def test_guided_ig_becomes_complete_on_a_smooth_net_and_not_on_a_relu_net(net, batch):
+    """Along a kink the path crosses it in every step, and the left gradient is always that of one side."""
+    inputs, targets = batch
+    for model, factor in ((smoothed(net), 0.1), (net, None)):
+        change = logits(model, inputs, targets) - logits(model, 0 * inputs, targets)
+        gaps = [
+            (total(guided_integrated_gradients(model, *batch, steps=s)) - change).abs().mean() / change.abs().mean()
+            for s in (20, 400)
+        ]
+        if factor:
+            assert gaps[1] < factor * gaps[0] < factor * 0.1
+        else:
+            assert gaps[1] > 0.02 and gaps[1] > 0.5 * gaps[0]
+
+
+# --- Blur IG ---
+
+
+def test_the_blur_is_scipys(batch):
+    sigmas = [0.0, 0.4, 1.7, 6.0]
+    for sigma, found in zip(sigmas, blurred(batch[0], torch.tensor(sigmas)), strict=True):
+        oracle = ndimage.gaussian_filter(batch[0].numpy(), [0, 0, sigma, sigma], mode="constant", truncate=12)
+        close(found, torch.from_numpy(oracle))
+
+
+def test_blur_ig_equals_a_loop_over_its_blurs(net, batch):
+    inputs, targets = batch
+    steps, widest = 5, 3.0
+
+    def blur(sigma):
+        oracle = ndimage.gaussian_filter(inputs.numpy(), [0, 0, sigma, sigma], mode="constant", truncate=12)
+        return torch.from_numpy(oracle)
+
+    twin = torch.zeros_like(inputs)
+    for k in range(steps):
+        wide, narrow = widest * (1 - k / steps), widest * (1 - (k + 1) / steps)
+        middle, change = blur((wide + narrow) / 2), blur(narrow) - blur(wide)
+        for i, target in enumerate(targets):
+            twin[i] += change[i] * point_gradient(net, middle[i], target)[1]
+    for chunk in (None, 1, 6):
+        close(blur_integrated_gradients(net, inputs, targets, max_sigma=widest, steps=steps, chunk=chunk), twin)
+
+
+def test_blur_ig_sums_to_the_change_from_the_blurred_picture(net, batch):
+    inputs, targets = batch
+    widest = blurred(inputs, torch.tensor([16 * MAX_SIGMA]))[0]
+    change = logits(net, inputs, targets) - logits(net, widest, targets)
+    close(total(blur_integrated_gradients(net, inputs, targets, steps=1000)), change, rtol=0.01, atol=1e-3)
+
+
+# --- IG with noise baselines ---
+
+
+def test_ig_u_is_ig_averaged_over_its_noise(net, batch):
+    inputs, targets = batch
+    noise = torch.rand(3, *inputs.shape, generator=generator(), dtype=torch.float64) * 0.5 - 0.2
+    twin = sum(integrated_gradients(net, inputs, targets, baseline=b, steps=4) for b in noise) / 3
+    found = integrated_gradients_noise(
+        net, inputs, targets, generator=generator(), low=-0.2, high=0.3, draws=3, steps=4
+    )
+    close(found, twin)
+
+
+# --- FullGrad ---
+
+
+def test_full_gradient_of_a_line_by_hand():  # ReLU(2x - 1) * 3 + 5 at x = 2: input part 12, biases -3 and 5
+    first, second = nn.Linear(1, 1), nn.Linear(1, 1)
+    with torch.no_grad():
+        for layer, weight, bias in ((first, 2.0, -1.0), (second, 3.0, 5.0)):
+            layer.weight.fill_(weight)
+            layer.bias.fill_(bias)
+    full = full_gradient(nn.Sequential(first, nn.ReLU(), second), torch.tensor([[2.0]]), torch.tensor([0]))
+    assert full.input_part.tolist() == [[12.0]]
+    assert [part.tolist() for part in full.bias_parts] == [[[-3.0]], [[5.0]]]
+    assert full.total().tolist() == [14.0]
+
+
+def test_constants_in_formulas_are_biases():
+    x, target = torch.tensor([[0.5, 0.25]], dtype=torch.float64), torch.tensor([0])
+    for formula, biases in (
+        (lambda a, b: 1 - torch.relu(1 - a), 0.0),  # = a: the ones cancel
+        (lambda a, b: torch.relu(torch.relu(a) + 1 - torch.relu(b)), 1.0),
+        (lambda a, b: 2 * (a - 3) + (4 + b), -2.0),
+        (lambda a, b: torch.add(a, torch.ones(1, dtype=torch.float64), alpha=5) + b, 5.0),
+    ):
+        full = full_gradient(Formula(formula), x, target)
+        assert full.bias_total().item() == pytest.approx(biases)
+        close(full.total(), logits(Formula(formula), x, target))
+
+
+def test_full_gradient_equals_the_slope_along_each_bias(net, batch):
+    """The slow twin: the derivative of the logit when a convolution's bias grows by the factor 1 + e."""
+    inputs, targets = batch
+    full = full_gradient(net, inputs, targets)
+    layers = [module for module in net if getattr(module, "bias", None) is not None]
+    for layer, part in zip(layers, full.bias_parts, strict=True):
+        original, slopes = layer.bias.detach().clone(), []
+        for factor in (1 + 1e-6, 1 - 1e-6):
+            with torch.no_grad():
+                layer.bias.copy_(factor * original)
+            slopes.append(logits(net, inputs, targets))
+            with torch.no_grad():
+                layer.bias.copy_(original)
+        close(part.flatten(1).sum(1), (slopes[0] - slopes[1]) / 2e-6, rtol=1e-5, atol=1e-8)
+
+
+def wake(net):
+    """Untrained Fixup nets have zeros where they start: give every parameter a value."""
+    with torch.no_grad():
+        for i, parameter in enumerate(net.parameters()):
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator(i)))
+    return net.double().eval()
+
+
+def with_batch_norm():
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        net = nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Flatten(), nn.LazyLinear(5)
+        )
+        net(torch.randn(8, 3, 64, 64))  # running statistics
+    return net.double().eval()
+
+
+@pytest.mark.parametrize("name", ["alexnet", "vgg11", "resnet18", "resnet50", "batch norm, in-place"])
+def test_input_and_biases_together_are_the_logit_and_an_x_net_has_no_bias_part(name):
+    inputs, targets = torch.randn(2, 3, 64, 64, generator=generator(), dtype=torch.float64), torch.tensor([1, 4])
+    regular = with_batch_norm() if name[0] == "b" else wake(build(name, "regular", classes=5, width=0.125, image_px=64))
+    full = full_gradient(regular, inputs, targets)
+    close(full.total(), logits(regular, inputs, targets))
+    assert full.bias_total().abs().min() > 1e-4
+    x_net = to_x_variant(regular)
+    full = full_gradient(x_net, inputs, targets)
+    assert not full.bias_total().any()
+    close(full.input_part, x_gradient(x_net, inputs, targets))
+
+
+def test_full_grad_by_its_definition(net, batch):
+    inputs, targets = batch
+    full = full_gradient(net, inputs, targets)
+
+    def psi(part):
+        part = part.abs()
+        part = part - part.min()
+        return part / (part.max() + 1e-6)
+
+    for i in range(len(inputs)):
+        twin = psi(full.input_part[i]).sum(0)
+        for part in full.bias_parts[:2]:  # the two convolutions
+            size = {"size": (16, 16), "mode": "bilinear", "align_corners": True}
+            twin = twin + nn.functional.interpolate(psi(part[i])[None], **size)[0].sum(0)
+        close(full_grad(net, inputs, targets)[i].sum(0), twin)
+
+
+# --- as many steps as an image needs ---
+
+
+def test_adaptive_ig_takes_one_step_on_an_x_net(x_net, batch):
+    attributions, steps = adaptive_integrated_gradients(x_net, *batch)
+    assert steps.tolist() == [1, 1, 1, 1]
+    close(attributions, x_gradient(x_net, *batch))
+
+
+@pytest.mark.parametrize("chunk", [None, 1, 5])
+def test_adaptive_ig_is_ig_with_the_steps_it_reports_and_within_tolerance(net, batch, chunk):
+    inputs, targets = batch
+    attributions, steps = adaptive_integrated_gradients(
+        net, inputs, targets, baseline=0.2, tolerance=0.003, chunk=chunk
+    )
+    assert steps.unique().numel() > 1, "the test wants images that need different numbers"
+    change = logits(net, inputs, targets) - logits(net, torch.full_like(inputs, 0.2), targets)
+    for i, n in enumerate(steps.tolist()):
+        x, t = inputs[i : i + 1], targets[i : i + 1]
+        fixed = {k: integrated_gradients(net, x, t, baseline=0.2, steps=k, quadrature="midpoint") for k in (n, n // 3)}
+        close(attributions[i : i + 1], fixed[n])
+        gaps = {k: abs(total(fixed[k]) - change[i]).item() / abs(change[i].item()) for k in fixed if k}
+        assert gaps[n] <= 0.003 and (n == 1 or gaps[n // 3] > 0.003)
+
+
+def test_adaptive_ig_pays_only_for_the_images_that_are_left(net, batch):
+    points = []
+    with net[0].register_forward_pre_hook(lambda module, args: points.append(len(args[0]))):
+        _, steps = adaptive_integrated_gradients(net, *batch, baseline=0.2, tolerance=0.003)
+    assert sum(points) == steps.sum() + 2 * len(steps)
+
+
+def test_adaptive_ig_stops_at_max_steps_and_says_so(net, batch):
+    attributions, steps = adaptive_integrated_gradients(net, *batch, tolerance=1e-12, max_steps=30)
+    assert steps.tolist() == [27] * 4
+    close(attributions, integrated_gradients(net, *batch, steps=27, quadrature="midpoint"))
+
+
+# --- bad input ---
+
+
+def test_bad_input_is_named(net, batch):
+    for call, message in (
+        (lambda: idgi(net, *batch, steps=1), "steps must be >= 2, got 1"),
+        (lambda: guided_integrated_gradients(net, *batch, steps=0), "steps must be >= 1, got 0"),
+        (lambda: guided_integrated_gradients(net, *batch, fraction=0), "fraction must be in"),
+        (lambda: blur_integrated_gradients(net, batch[0][0], batch[1][:3]), "a blur needs pictures"),
+        (lambda: blur_integrated_gradients(net, *batch, max_sigma=0.0), "max_sigma above 0"),
+        (lambda: integrated_gradients_noise(net, *batch, generator=generator(), low=1, high=1), "low below high"),
+        (lambda: adaptive_integrated_gradients(net, *batch, tolerance=0), "tolerance must be above 0"),
+        (lambda: input_x_gradient(net, batch[0], batch[1][:2]), "targets must be"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
