@@ -18,7 +18,7 @@ from reproduce.datasets import nhanes as tables
 from reproduce.run import Run
 from reproduce.runner import run_studies
 from reproduce.scales import SCALES, PriorAmount, Scale
-from reproduce.studies import STUDIES, axioms, convergence, decoy, mfaba_table2, nhanes, steps, table1
+from reproduce.studies import STUDIES, axioms, convergence, decoy, ground_truth, mfaba_table2, nhanes, steps, table1
 from reproduce.studies.study import Claim, select
 from reproduce.training import priors, right_reasons, supervised
 
@@ -83,6 +83,7 @@ def smoke(tmp_path, monkeypatch):
     monkeypatch.setattr(table1, "FLOAT64_IMAGES", 2)  # float64 convolutions are slow
     monkeypatch.setattr(convergence, "STEPS", (1, 2, 4, 8, 16, 128))
     monkeypatch.setattr(convergence, "REFERENCE_SAMPLES", 128)
+    monkeypatch.setattr(ground_truth, "SENSITIVITY_IMAGES", 1)
     monkeypatch.setitem(tables.TABLES, "people", tables.TableSource(lambda store: people(), {"people": 1}, "made here"))
     monkeypatch.setattr(nhanes, "STRENGTHS", (0.1, 1.0))
     monkeypatch.setattr(nhanes, "CELL_REPETITIONS", 2)
