@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -43,8 +44,8 @@ class Attribution:
 
 
 def find_method(name: str) -> tuple[str, Method]:
-    """The method of that name, or the only one whose name starts with it: "integrated_gradients" finds the one with 128 steps."""
-    starts = [key for key in METHODS if key.startswith(name)]
+    """The method of that name, or the only one that adds its number of steps: "integrated_gradients" finds the one with 128."""
+    starts = [key for key in METHODS if re.fullmatch(rf"{re.escape(name)}_\d+", key)]
     if name in METHODS:
         return name, METHODS[name]
     if len(starts) == 1:
