@@ -6,6 +6,13 @@ from torch import Tensor, nn
 from reproduce.attributions.gradients import check_batch, target_logits
 from reproduce.attributions.paths import chunk_size, weighted_gradient_sum
 
+SETTLED = (
+    10  # relative L1 between two numbers of steps, in units of the tolerance, up to which attributions have settled
+)
+EXACT = (
+    0.01  # gap at the first step, in units of the tolerance, that counts as exact: rounding on an X-net, rarely luck
+)
+
 
 def adaptive_integrated_gradients(
     model: nn.Module,
@@ -20,14 +27,15 @@ def adaptive_integrated_gradients(
     """Integrated Gradients with 1, 3, 9, 27, ... midpoints until each image's attributions sum to what they should.
 
     IG paper Sec. 5: raise the number of steps until  |sum_i A_i - (F(x) - F(x'))| <= tolerance * |F(x) - F(x')|.
-    The midpoints of n steps are among those of 3n, so no gradient is computed twice. Images that are within the tolerance
-    leave the batch. On an X-net with a zero baseline one step is exact.
+    A sum can be right by chance while its terms are not (with few steps it often is: study ``steps``), so the attributions
+    must have settled too: sum|A_n - A_n/3| <= SETTLED * tolerance * sum|A_n|. The midpoints of n steps are among those of
+    3n, so no gradient is computed twice. Images that are done leave the batch. On an X-net with a zero baseline one step is
+    exact, and is all that is taken.
 
     Args:
         baseline:  x', a number or a tensor that broadcasts to inputs.
-        tolerance: > 0, unit-free. A sum can be right by chance where the terms are not; the error of the attributions is
-                   measured in the study ``steps``.
-        max_steps: images that are not within the tolerance by then keep what they have.
+        tolerance: > 0, unit-free.
+        max_steps: images that are not done by then keep what they have.
         chunk:     most points evaluated at once; the result does not change.
 
     Returns:
@@ -44,15 +52,15 @@ def adaptive_integrated_gradients(
     change = _logits(model, inputs, targets, chunk) - _logits(model, start, targets, chunk)
     attributions, steps = torch.zeros_like(inputs), torch.zeros_like(targets)
     left, total, n = torch.arange(len(inputs), device=inputs.device), torch.zeros_like(inputs), 1
-    while len(left):
+    while len(left) and n <= max_steps:
         nodes = _new_midpoints(n).to(inputs)
         total = total + _gradient_sum(model, inputs[left], start[left], targets[left], nodes, chunk)
-        attributions[left], steps[left] = (inputs[left] - start[left]) * total / n, n
-        gap = (attributions[left].flatten(1).sum(1) - change[left]).abs()
-        open_ = gap > tolerance * change[left].abs()
-        left, total, n = left[open_], total[open_], 3 * n
-        if n > max_steps:
-            break
+        new = (inputs[left] - start[left]) * total / n
+        gap = (new.flatten(1).sum(1) - change[left]).abs() / change[left].abs()
+        moved = (new - attributions[left]).flatten(1).abs().sum(1) / new.flatten(1).abs().sum(1)
+        done = gap <= EXACT * tolerance if n == 1 else (gap <= tolerance) & (moved <= SETTLED * tolerance)
+        attributions[left], steps[left] = new, n
+        left, total, n = left[~done], total[~done], 3 * n
     return attributions, steps
 
 
