@@ -64,7 +64,7 @@ endif
 bench-check: setup ## the gate: passes, ratios and peak bytes against benchmarks/baseline.json
 	$(PY) -m benchmarks.gate check
 
-bench-record: setup ## measure the gate's baseline again (ten repetitions)
+bench-record: setup ## measure the gate's baseline again (four repetitions)
 	$(PY) -m benchmarks.gate record
 
 bench-prove: setup ## slow the code down in three ways and show that the gate says so

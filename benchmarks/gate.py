@@ -1,7 +1,7 @@
 """The timing gate: ratios taken in one run, passes counted, peak bytes; never seconds of one machine against another's.
 
 python -m benchmarks.gate check            compare with benchmarks/baseline.json; a suspect is measured once more before it fails
-python -m benchmarks.gate record           measure ten times and write the baseline: a commit of its own
+python -m benchmarks.gate record           measure four times and write the baseline: a commit of its own
 python -m benchmarks.gate prove            slow the code down in three ways and show that it is caught
 python -m benchmarks.gate measure          one measurement as JSON on standard output
 python -m benchmarks.gate versus REV       this working tree against a revision, alternately
@@ -32,8 +32,8 @@ from reproduce.metrics.timing import counted
 BASELINE = Path(__file__).parent / "baseline.json"
 ROOT = Path(__file__).resolve().parent.parent
 THREADS = 1  # one thread: what a second process does on the other core then matters least
-ROUNDS = 7  # interleaved; the fastest of each side counts
-REPETITIONS = 10  # measurements behind a baseline
+ROUNDS = 3  # interleaved; the fastest of each side counts
+REPETITIONS = 4  # measurements behind a baseline
 MARGIN = 1.25  # a ratio fails above the largest of the baseline's repetitions times this
 PEAK_MARGIN = 1.1  # peak bytes are exact on one machine and differ a little between builds
 
@@ -119,7 +119,7 @@ def check() -> None:
 
 @app.command()
 def record() -> None:
-    """Measure ten times and write the baseline with every repetition, so that its spread can be seen."""
+    """Measure four times and write the baseline with every repetition, so that its spread can be seen."""
     torch.set_num_threads(THREADS)
     runs = [measure(contests()) for _ in range(REPETITIONS)]
     table = {
