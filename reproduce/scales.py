@@ -83,7 +83,7 @@ PAPER_NETS = {"alexnet": 1.0, "vgg16": 1.0, "resnet50": 1.0}
 SCALES: dict[str, Scale] = {
     "embedded": Scale(
         "embedded",
-        "narrow nets trained here on digits-on-photos, 64 px; about ten minutes on 2 cores, nothing is downloaded",
+        "narrow nets trained here on digits-on-photos, 64 px; for 2 cores, nothing is downloaded",
         (
             Testbed(
                 "digits-on-photos",
@@ -103,7 +103,7 @@ SCALES: dict[str, Scale] = {
     ),
     "subset": Scale(
         "subset",
-        "the authors' released nets on 1,000 ImageNet photographs, one per class; minutes on one GPU",
+        "the authors' released nets on 1,000 ImageNet photographs, one per class; for one GPU",
         (
             Testbed(
                 "imagenet-sample", PAPER_NETS, "released",
@@ -120,7 +120,7 @@ SCALES: dict[str, Scale] = {
     ),
     "paper": Scale(
         "paper",
-        "the authors' released nets on the 50,000 images of ILSVRC2012's validation set; about a day on one GPU",
+        "the authors' released nets on the 50,000 images of ILSVRC2012's validation set; for one GPU or several",
         (Testbed("imagenet-val", PAPER_NETS, "released", {"table1": 50_000, "mard": 50_000, "convergence": 256, "contrast": 50_000, "cost": 16,
                                                             "table2": 50_000, "axioms": 16, "steps": 256}),),
         estimates_paper=True,
