@@ -8,7 +8,7 @@ ARGS   ?=
 PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
-STUDIES := gallery table1 contrast convergence table2 ground-truth nhanes decoy mfaba-table1 mfaba-table2 axioms steps cost
+STUDIES := gallery table1 contrast convergence table2 ground-truth nhanes decoy mfaba-table1 mfaba-table2 axioms steps beyond-images cost
 
 DOCUMENTED := "" .xdnn .attributions .metrics .models .datasets .training .studies .report .run .cells .plugins .compare .attribute
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from reproduce.attributions.paths import chunk_size
+from reproduce.attributions.engine import chunk_size
 from reproduce.metrics.masks import BLUR_RADIUS, BLUR_SIDE, BLUR_SIGMA, FRACTIONS, mask_curves
 from reproduce.models import build
 
@@ -25,7 +25,7 @@ IMAGES = {64: 16, 224: 1}
 
 def bare_passes(model: nn.Module, image: Tensor, passes: int) -> None:
     """``passes`` forward passes on ready images, in chunks of the engine's size."""
-    chunk = min(passes, chunk_size(image, None))
+    chunk = min(passes, chunk_size(model, image, None))
     ready = image.expand(chunk, *image.shape[1:]).contiguous(memory_format=torch.channels_last)
     for first in range(0, passes, chunk):
         model(ready[: passes - first])

@@ -324,26 +324,21 @@ def data(
 
     Example: python -m reproduce data --scale subset --mirror /data/mirror
     """
-    from reproduce.datasets.fetch import Store, manifest, needed
+    from reproduce.datasets.fetch import Store, fetch_all, manifest
 
     prepared = _prepare(scale, "cpu", None, 0, ROOT / "results", cells)
     store = Store(mirrors=tuple(mirror.split()), offline=offline, progress=console.is_terminal)
     files, manual = manifest()
-    wanted = needed(prepared.scale.name, list(files.values()))
-    failed: dict[str, list[str]] = {}
-    for number, file in enumerate(wanted, start=1):
-        group = file.name.split("/")[0]
-        try:
-            fresh = not store.has(file)
-            store.fetch(file)
-            if fresh:
-                console.print(f"[{number}/{len(wanted)}] {file.name}", markup=False, highlight=False)
-        except UserError as error:
-            failed.setdefault(group, []).append(str(error))
+    wanted, failed = fetch_all(
+        prepared.scale.name,
+        list(files.values()),
+        store,
+        lambda name: console.print(name, markup=False, highlight=False),
+    )
     table = Table("data", "there", "missing", "why", title=f"data of scale {scale}", title_justify="left")
     for group in dict.fromkeys(file.name.split("/")[0] for file in wanted):
         count = sum(file.name.split("/")[0] == group for file in wanted)
-        lost = failed.get(group, [])
+        lost = [reason for name, reason in failed.items() if name.split("/")[0] == group]
         table.add_row(group, str(count - len(lost)), str(len(lost)), lost[0] if lost else "")
     for entry in manual.values():
         if prepared.scale.name in entry.scales:
@@ -394,7 +389,7 @@ def _train(  # type: ignore[no-untyped-def]
     import torch
 
     from reproduce.models import build
-    from reproduce.models.released import load_released
+    from reproduce.models.weights import load_weights
     from reproduce.ranks import find_rank, group
     from reproduce.training import convert, imagenet
     from reproduce.training.folders import Folders
@@ -413,7 +408,7 @@ def _train(  # type: ignore[no-untyped-def]
         net = build(
             model, "regular" if weights else variant, classes=len(folders.val.classes), width=width, image_px=image_px
         )
-        net = load_released(net, weights) if weights else imagenet.initialise_(net)
+        net = load_weights(net, weights) if weights else imagenet.initialise_(net)
     say = (
         (lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True))
         if rank.first

@@ -14,11 +14,12 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor, nn
 
 from reproduce.attributions import METHODS, Method
+from reproduce.datasets.fetch import Store, manifest
 from reproduce.datasets.images import Photographs
 from reproduce.errors import UserError
 from reproduce.metrics.timing import counted
 from reproduce.models import MODELS, PREPROCESSING
-from reproduce.models.released import RELEASED, load_released
+from reproduce.models.weights import FILES, load_weights
 from reproduce.report import figures
 from reproduce.scales import nearest
 from reproduce.xdnn import HomogeneousWrapper, NotHomogeneousError, to_x_variant
@@ -69,27 +70,37 @@ def read_picture(path: Path, size: int, preprocessing: dict[str, object]) -> tup
 
 
 def load_model(name: str, variant: str, weights: Path | None) -> nn.Module:
-    """A net of MODELS, or ``FILE.py:factory`` that returns one, in eval mode; with ``weights`` (a state dict) where given.
+    """A net of MODELS, or ``FILE.py:factory`` that returns one, in eval mode, with its weights.
+
+    Args:
+        weights: a state dict; default: the file that `make data` fetched for this net, if it did.
 
     Raises:
         UserError: an unknown net, a file that cannot be run, weights that are needed or do not fit, a net without X-variant.
     """
     file, colon, factory = name.rpartition(":")
+    weights = weights or _fetched(name, variant)
     model = _from_file(Path(file), factory) if colon else _from_registry(name, weights)
     try:
         model = to_x_variant(model) if variant == "x" else model
     except NotHomogeneousError as error:
         raise UserError(f"{name} has no X-variant: {error}. `--variant wrapped` makes any net homogeneous") from error
     if weights is not None:
-        load_released(model, weights)
+        load_weights(model, weights)
     return model.eval()
+
+
+def _fetched(name: str, variant: str) -> Path | None:
+    """The weights that `make data` has fetched for a net; None where there are none."""
+    store, file = Store(), FILES.get((name, variant))
+    return store.path(manifest()[0][file]) if file and store.has(manifest()[0][file]) else None
 
 
 def _from_registry(name: str, weights: Path | None) -> nn.Module:
     if name not in MODELS:
         raise nearest("model", name, MODELS)
     if weights is None and name != "efficientnet_lite0":
-        known = " (the papers' nets: `make data SCALE=subset`)" if any(name == model for model, _ in RELEASED) else ""
+        known = " (the papers' nets: `make data SCALE=subset`)" if any(name == model for model, _ in FILES) else ""
         raise UserError(
             f"{name} has no weights of its own: pass --weights FILE{known}, or take --model efficientnet_lite0"
         )

@@ -1,7 +1,8 @@
-"""Add-ons without touching the package: methods, models, data sets, scales and studies from a user's own file.
+"""Add-ons without touching the package: methods, models, metrics, data sets, scales and studies from a user's own file.
 
-A plugin is a Python file with any of the dicts METHODS, MODELS, PREPROCESSING, DATASETS, SCALES and STUDIES, each from a
-name to what the registry of that name holds. Everything that reads the registries sees its entries.
+A plugin is a Python file with any of the dicts METHODS, MODELS, PREPROCESSING, METRICS (against a true mask, as
+``metrics.localisation`` has them), DATASETS, SCALES and STUDIES, each from a name to what the registry of that name holds.
+Everything that reads the registries sees its entries.
 """
 
 import hashlib
@@ -21,13 +22,14 @@ def registries() -> dict[str, MutableMapping[str, Any]]:
     """What a plugin may add to."""
     from reproduce.attributions import METHODS
     from reproduce.datasets import DATASETS
+    from reproduce.metrics.localisation import METRICS
     from reproduce.models import MODELS, PREPROCESSING
     from reproduce.scales import SCALES
     from reproduce.studies import STUDIES
 
     return {
-        "METHODS": METHODS, "MODELS": MODELS, "PREPROCESSING": PREPROCESSING, "DATASETS": DATASETS, "SCALES": SCALES,
-        "STUDIES": STUDIES,
+        "METHODS": METHODS, "MODELS": MODELS, "PREPROCESSING": PREPROCESSING, "METRICS": METRICS, "DATASETS": DATASETS,
+        "SCALES": SCALES, "STUDIES": STUDIES,
     }  # fmt: skip
 
 

@@ -17,11 +17,12 @@ from reproduce.datasets.fetch import manifest
 from reproduce.datasets.nhanes import TABLES, Table, load_table
 from reproduce.errors import UserError
 from reproduce.models import PREPROCESSING, build
-from reproduce.models.released import RELEASED, load_released
+from reproduce.models.weights import FILES, load_weights
 from reproduce.scales import PriorAmount, Scale, Testbed
 from reproduce.training import supervised
 from reproduce.xdnn import is_homogeneous
 
+FETCHED = ("released", "torchvision")  # weights that come as a file of the manifest
 NO_TICK: Tick = lambda share: None  # noqa: E731
 
 
@@ -65,8 +66,8 @@ class Run:
         """Why a testbed cannot be run, with the way out; None where it can."""
         if reason := DATASETS[bed.dataset].missing(self.store):
             return f"{bed.dataset} {reason}"
-        if bed.weights == "released":
-            files = [manifest()[0][name] for (model, _), name in RELEASED.items() if model in bed.widths]
+        if bed.weights in FETCHED:
+            files = [manifest()[0][name] for (model, _), name in FILES.items() if model in bed.widths]
             absent = [file.name for file in files if not self.store.has(file)]
             if absent:
                 return f"needs {', '.join(absent)} (make data SCALE={self.scale.name})"
@@ -133,15 +134,15 @@ class Run:
 
     def training(self, net: Net) -> Cell:
         """The cell that holds a net's weights, trained by the recipe of its architecture."""
-        recipe = supervised.RECIPES.get(net.model, supervised.DEFAULT_RECIPE)
+        recipe = supervised.recipe(net.dataset, net.model)
         key = {
             "training": supervised.RECIPE_VERSION,
             "net": asdict(net),
             "data": DATASETS[net.dataset].key(self.store),
-            "recipe": asdict(recipe),
+            "recipe": {name: value for name, value in asdict(recipe).items() if value is not None},
         } | (plugins.key() if net.model in plugins.added("MODELS") else {})
         return Cell(
-            f"train {net.label}", key, partial(self._train, net, recipe), seconds=TRAIN_SECONDS.get(net.model, 60)
+            f"train {net.label}", key, partial(self._train, net, recipe), seconds=TRAIN_SECONDS.get(net.dataset, 60)
         )
 
     def _train(self, net: Net, recipe: supervised.Recipe, tick: Tick) -> Value:
@@ -162,9 +163,9 @@ class Run:
             model = self._untrained(net)
         for trained in needed:
             model.load_state_dict(trained["weights"])
-        if net.weights == "released":
-            file = manifest()[0][RELEASED[net.model, net.variant]]
-            load_released(model, self.store.path(file, self.scale.name))
+        if net.weights in FETCHED:
+            file = manifest()[0][FILES[net.model, net.variant]]
+            load_weights(model, self.store.path(file, self.scale.name))
             self._check_homogeneous(net, model)
         return model.to(self.device).to(memory_format=torch.channels_last).eval()
 
@@ -173,7 +174,7 @@ class Run:
         if net.variant == "x":
             found = is_homogeneous(model, self.images(net.dataset, count=1).inputs())
             if not found:
-                raise UserError(f"{RELEASED[net.model, net.variant]} is {found}")
+                raise UserError(f"{FILES[net.model, net.variant]} is {found}")
 
     def cell(
         self, study: str, version: int, net: Net, measure: Measure, *,
@@ -225,4 +226,4 @@ class Run:
         return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(text.encode()).digest()[:6]))
 
 
-TRAIN_SECONDS = {"alexnet": 30, "vgg16": 60, "resnet50": 60}  # guesses for the progress bar
+TRAIN_SECONDS = {"digits-on-photos": 40, "cifar10": 240}  # guesses for the progress bar

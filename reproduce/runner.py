@@ -108,14 +108,19 @@ def _try(cell: Cell, again: set[str], cells: Cells, progress: CellProgress, *, w
 def write_study(study: Study, cells: Sequence[Cell], run: Run, console: Console) -> None:
     """Write ``<study>.{csv,json,md,tex,png,pdf}`` unless they are there and made from the same cells and code."""
     stem = run.results / study.name
-    digest = _digest(study, cells)
+    digest = _digest(study, cells, run)
     if _is_current(stem, digest):
         return
     start = time.perf_counter()
     values = [run.cells.get(cell) for cell in cells]
     rows = study.rows(values) if values else pd.DataFrame()
-    if not run.scale.estimates_paper and "reported" in rows:
-        rows = rows.drop(columns="reported")  # other data, other nets: nothing that a reported value could stand beside
+    if (
+        "reported" in rows
+    ):  # a reported value stands beside what estimates it: not beside nets trained here on other data
+        if not run.scale.estimates_paper:
+            rows = rows.drop(columns="reported")
+        elif "weights" in rows:
+            rows = rows.assign(reported=rows["reported"].where(rows["weights"] != "trained"))
     claims = _judge(study, rows, run)
     table = study.table(rows) if len(rows) else pd.DataFrame()
     try:
@@ -146,10 +151,14 @@ def _judge(study: Study, rows: pd.DataFrame, run: Run) -> list[dict[str, str]]:
     return out
 
 
-def _digest(study: Study, cells: Sequence[Cell]) -> str:
-    """What the files are made from: the cells' keys, and the code of the study and of the report."""
+def _digest(study: Study, cells: Sequence[Cell], run: Run) -> str:
+    """What the files are made from: the cells' keys and when they were computed, and the code of the study and of the report.
+
+    When: results that came with the repository are somebody else's, and those of an earlier run hold other seconds.
+    """
+    when = [f"{cell.digest} {run.cells.path(cell).stat().st_mtime_ns}" for cell in cells]
     code = [inspect.getsource(module) for module in (sys.modules[study.cells.__module__], figures, tables, page)]
-    return hashlib.sha256("\n".join([*(cell.digest for cell in cells), *code]).encode()).hexdigest()[:24]
+    return hashlib.sha256("\n".join([*when, *code]).encode()).hexdigest()[:24]
 
 
 def _is_current(stem: Path, digest: str) -> bool:

@@ -20,7 +20,7 @@ class Testbed:
     widths:  architecture -> channel multiplier.
     weights: "trained": here, on the train split; "package": inside an installed package;
              "untrained": as initialised, for timing;
-             "released": the X-DNN authors' checkpoints.
+             "released": the X-DNN authors' checkpoints; "torchvision": torchvision's.
     images:  study -> number of test images, for one architecture where the key is (study, architecture).
     variants: which kinds of each net, the regular one first.
     seeds:   training seeds, relative to the run's.
@@ -77,6 +77,8 @@ class Scale:
         return replace(self, testbeds=tuple(beds))
 
 
+CIFAR_NETS = {"alexnet": 0.25, "vgg16": 0.25, "resnet50": 0.125}
+MFABA_NETS = {"torchvision_inception_v3": 1.0, "torchvision_resnet50": 1.0, "torchvision_vgg16": 1.0}
 NHANES1 = ("nhanes1", "nhanes1-shap-18", "nhanes1-shap-79")
 PAPER_NETS = {"alexnet": 1.0, "vgg16": 1.0, "resnet50": 1.0}
 
@@ -89,13 +91,13 @@ SCALES: dict[str, Scale] = {
                 "digits-on-photos",
                 {"alexnet": 0.25, "vgg16": 0.125, "resnet50": 0.125},
                 "trained",
-                {"table1": 1_000, "mard": 160, "convergence": 16, "contrast": 1_000, ("gallery", "alexnet"): 3,
+                {"table1": 1_000, "mard": 96, "convergence": 8, "contrast": 1_000, ("gallery", "alexnet"): 3,
                  "table2": 200, ("table2", "alexnet"): 500, "ground-truth": 200, ("ground-truth", "alexnet"): 500,
-                 "mfaba-table1": 100, "axioms": 1, "steps": 12, ("cost", "alexnet"): 4},
+                 "mfaba-table1": 100, "axioms": 1, "steps": 10, ("cost", "alexnet"): 4},
             ),
             Testbed(
                 "imagenet-20", {"efficientnet_lite0": 1.0}, "package",
-                {"gallery": 3, "table2": 6, "mfaba-table1": 4, "mfaba-table2": 1}, ("regular", "wrapped"),
+                {"gallery": 1, "table2": 4, "mfaba-table1": 2, "mfaba-table2": 1}, ("regular", "wrapped"),
             ),
             Testbed("imagenet-20-32px", {"torchvision_resnet50": 1.0}, "untrained", {"mfaba-table2": 4}),
         ),
@@ -103,8 +105,12 @@ SCALES: dict[str, Scale] = {
     ),
     "subset": Scale(
         "subset",
-        "the authors' released nets on 1,000 ImageNet photographs, one per class; for one GPU",
+        "released nets on 1,000 ImageNet photographs, one per class, for one GPU; small nets trained here on CIFAR-10, for 2 cores",
         (
+            Testbed(
+                "cifar10", CIFAR_NETS, "trained",
+                {"table1": 10_000, "mard": 160, "table2": 500, "mfaba-table1": 100, ("mfaba-table2", "resnet50"): 128},
+            ),
             Testbed(
                 "imagenet-sample", PAPER_NETS, "released",
                 {"table1": 1_000, "mard": 320, "convergence": 16, "contrast": 1_000, ("gallery", "alexnet"): 4, "table2": 1_000, "cost": 16,
@@ -112,8 +118,11 @@ SCALES: dict[str, Scale] = {
             ),
             Testbed(
                 "imagenet-sample", {"efficientnet_lite0": 1.0}, "package",
-                {"table1": 1_000, "mard": 32, "contrast": 1_000, "gallery": 4, "table2": 200}, ("regular", "wrapped"),
+                {"table1": 1_000, "mard": 32, "contrast": 1_000, "gallery": 4, "table2": 200,
+                 "mfaba-table2": 4}, ("regular", "wrapped"),
             ),
+            Testbed("imagenet-sample", MFABA_NETS, "torchvision",
+                    {"mfaba-table1": 200, ("mfaba-table2", "torchvision_resnet50"): 16}, ("regular",)),
         ),
         estimates_paper=True,
         priors=PriorAmount(NHANES1[:2], repetitions=60, sweep_repetitions=60, references=64, decoy_seeds=5),
@@ -121,8 +130,15 @@ SCALES: dict[str, Scale] = {
     "paper": Scale(
         "paper",
         "the authors' released nets on the 50,000 images of ILSVRC2012's validation set; for one GPU or several",
-        (Testbed("imagenet-val", PAPER_NETS, "released", {"table1": 50_000, "mard": 50_000, "convergence": 256, "contrast": 50_000, "cost": 16,
-                                                            "table2": 50_000, "axioms": 16, "steps": 256}),),
+        (
+            Testbed(
+                "imagenet-val", PAPER_NETS, "released",
+                {"table1": 50_000, "mard": 50_000, "convergence": 256, "contrast": 50_000, "cost": 16, "table2": 2_000, "axioms": 16,
+                 "steps": 256},
+            ),
+            Testbed("imagenet-val", MFABA_NETS, "torchvision",
+                    {"mfaba-table1": 1_000, ("mfaba-table2", "torchvision_resnet50"): 128}, ("regular",)),
+        ),
         estimates_paper=True,
         priors=PriorAmount(NHANES1, decoy_seeds=5),
         part=2_000,

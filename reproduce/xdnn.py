@@ -150,6 +150,7 @@ _SCALE_FREE = {
     "ne",
     "_assert",
 }  # of a signal, without depending on its values
+_SIGN = {"gt", "ge", "lt", "le"}  # against zero these do not change with the input's scale
 _PASS = {
     "relu", "relu_", "leaky_relu", "leaky_relu_", "prelu", "dropout", "dropout_", "dropout2d", "max_pool1d", "max_pool2d",
     "max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d",
@@ -217,7 +218,7 @@ def _check_call(node: fx.Node, signals: set[fx.Node]) -> bool:
     def is_signal(value: Any) -> bool:
         return isinstance(value, fx.Node) and value in signals
 
-    if name in _SCALE_FREE:
+    if name in _SCALE_FREE or (name in _SIGN and node.args[1] == 0):
         return False
     if name in _ADD:
         operands = list(node.args[:2])

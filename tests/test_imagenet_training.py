@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from reproduce.__main__ import app
 from reproduce.errors import UserError
 from reproduce.models import build
-from reproduce.models.released import load_released
+from reproduce.models.weights import load_weights
 from reproduce.ranks import Rank, find_rank
 from reproduce.training import imagenet
 from reproduce.training.convert import convert, fine_tuning
@@ -207,7 +207,7 @@ def test_a_run_leaves_curves_and_the_best_net_in_the_released_layout(data, tmp_p
         rows
     ) and len(rows) == 4
     assert (out / "curves.png").stat().st_size > 0 and (out / "curves.pdf").stat().st_size > 0
-    best = load_released(Linear64(), out / "best.pth.tar")
+    best = load_weights(Linear64(), out / "best.pth.tar")
     assert validate(best, data, torch.device("cpu"))["val_top1"] == max(row["val_top1"] for row in log)
     assert set(torch.load(out / "best.pth.tar", weights_only=True)["state_dict"]) == {
         "module.fc.weight",
@@ -259,7 +259,7 @@ def test_a_trained_net_becomes_an_x_net_in_one_command(data, tmp_path):
         rows.loc["regular", "deviation"] > 1e-2 > 1e-4 > rows.loc[["biases removed", "fine-tuned"], "deviation"].max()
     )
     assert rows.loc["fine-tuned", "val_loss"] != rows.loc["biases removed", "val_loss"]
-    x_net = load_released(build("alexnet", "x", classes=2, width=0.0625, image_px=64), tmp_path / "x" / "best.pth.tar")
+    x_net = load_weights(build("alexnet", "x", classes=2, width=0.0625, image_px=64), tmp_path / "x" / "best.pth.tar")
     assert not any("bias" in name for name in x_net.state_dict())
     assert all(torch.equal(before[name], tensor) for name, tensor in trained.state_dict().items())
 

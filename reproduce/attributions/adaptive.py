@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from reproduce.attributions.engine import chunk_size
 from reproduce.attributions.gradients import check_batch, target_logits
-from reproduce.attributions.paths import chunk_size, weighted_gradient_sum
+from reproduce.attributions.paths import weighted_gradient_sum
 
 SETTLED = (
     10  # relative L1 between two numbers of steps, in units of the tolerance, up to which attributions have settled
@@ -82,6 +83,6 @@ def _gradient_sum(
 
 @torch.no_grad()
 def _logits(model: nn.Module, inputs: Tensor, targets: Tensor, chunk: int | None) -> Tensor:
-    size = chunk_size(inputs, chunk)
+    size = chunk_size(model, inputs, chunk)
     parts = [target_logits(model, x, t) for x, t in zip(inputs.split(size), targets.split(size), strict=True)]
     return torch.cat(parts) if parts else inputs.new_zeros(0)

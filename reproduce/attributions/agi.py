@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from reproduce.attributions.boundary import BOUNDS, Bounds
-from reproduce.attributions.gradients import check_batch, checked_logits, frozen
-from reproduce.attributions.paths import chunk_size
+from reproduce.attributions.engine import chunk_size, lean
+from reproduce.attributions.gradients import check_batch, checked_logits
 from reproduce.attributions.pixels import check_bounds
 
 STEP = 0.05  # sign step in each number; epsilon of the released code
@@ -53,7 +53,7 @@ def agi(
         raise ValueError(f"steps and classes must be >= 1, got {steps} and {classes}")
     check_batch(inputs, targets)
     check_bounds(inputs, bounds)
-    size = chunk_size(inputs, chunk)
+    size = chunk_size(model, inputs, chunk)
     total = torch.zeros_like(inputs)
     for first in range(0, len(inputs), size):
         part = slice(first, first + size)
@@ -73,7 +73,7 @@ def _towards(
     images = torch.arange(len(inputs), device=inputs.device)
     x = inputs
     for _ in range(steps):
-        with frozen(model), torch.enable_grad():
+        with lean(model, x), torch.enable_grad():
             at = x.detach().requires_grad_()
             logits = checked_logits(model, at, targets[images])
             goal = _adversary(logits.shape[1], classes, draw, targets[images])

@@ -21,8 +21,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reproduce.attributions.gradients import check_batch, checked_logits, frozen
-from reproduce.attributions.paths import chunk_size, integrated_gradients
+from reproduce.attributions.engine import chunk_size, lean
+from reproduce.attributions.gradients import check_batch, checked_logits
+from reproduce.attributions.paths import integrated_gradients
 from reproduce.attributions.pixels import check_bounds
 
 STEPS = 50  # at most; num_steps of the released code
@@ -140,7 +141,7 @@ def _look(model: nn.Module, points: Tensor, targets: Tensor, output: str) -> tup
     """The slope of the score (B, *F), the factor from it to the output's gradient (B, 1, ...), and where the target wins (B,)."""
     if output not in SCORES:
         raise ValueError(f"unknown output {output!r}; there are: {', '.join(SCORES)}")
-    with frozen(model), torch.enable_grad():
+    with lean(model, points), torch.enable_grad():
         x = points.detach().requires_grad_()
         logits = checked_logits(model, x, targets)
         score, factor = SCORES[output](logits, targets)
@@ -211,7 +212,7 @@ def mfaba_walks(
     check_batch(inputs, targets)
     check_bounds(inputs, bounds)
     output = output or ("double_softmax" if kind in ("sharp", "smooth") else "softmax")
-    size = chunk_size(inputs, chunk)
+    size = chunk_size(model, inputs, chunk)
     parts = []
     for images, labels in zip(inputs.split(size), targets.split(size), strict=True):
         legs = walk(
@@ -364,7 +365,7 @@ def big(
         reach = STEPS * SIGN_STEP
         radii = [*(radius for radius in radii if radius < reach), *[radius for radius in radii if radius >= reach][:1]]
     probability = nn.Sequential(model, nn.Softmax(1))
-    size = chunk_size(inputs, chunk)
+    size = chunk_size(model, inputs, chunk)
     parts = []
     for images, labels in zip(inputs.split(size), targets.split(size), strict=True):
         points, _ = boundary_points(

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from reproduce.attributions.gradients import check_batch, frozen, target_logits
+from reproduce.attributions.engine import frozen
+from reproduce.attributions.gradients import check_batch, target_logits
 
 RESCALE_EPSILON = 1e-6  # of FullGrad's published code
 

@@ -1,11 +1,9 @@
 """Attributions of at most one backward pass: random, gradient, input x gradient and X-Gradient."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor, nn
 
+from reproduce.attributions.engine import lean
 from reproduce.xdnn import NotHomogeneousError
 
 # Euler's identity is tested relative to sum |x_i dF/dx_i| + |F|, where float32 rounding stays below 1e-5.
@@ -74,19 +72,6 @@ def _check_euler(attributions: Tensor, logits: Tensor, name: str) -> None:
         )
 
 
-@contextmanager
-def frozen(model: nn.Module) -> Iterator[None]:
-    """No graph is kept for the parameters: saves the memory that their gradients would need."""
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    for parameter in trainable:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in trainable:
-            parameter.requires_grad_(True)
-
-
 def check_batch(inputs: Tensor, targets: Tensor) -> None:
     """Refuse what would fail later or silently: unequal lengths, integer images, NaN.
 
@@ -137,7 +122,7 @@ def raw_gradient(model: nn.Module, points: Tensor, targets: Tensor, *, create_gr
         x = points if points.requires_grad else points.detach().requires_grad_()
         score = target_logits(model, x, targets)
         return score, torch.autograd.grad(score.sum(), x, create_graph=True)[0]
-    with frozen(model), torch.enable_grad():
+    with lean(model, points), torch.enable_grad():
         x = points.detach().requires_grad_()
         score = target_logits(model, x, targets)
         return score.detach(), torch.autograd.grad(score.sum(), x)[0]  # rows are independent: the sum keeps them apart

@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from reproduce.attributions.engine import chunk_size
 from reproduce.attributions.gradients import check_batch, raw_gradient
-from reproduce.attributions.paths import chunk_size
 
 FRACTION = 0.25  # of the features, those with the smallest gradients, moved together; PAIR's guided_ig.py
 MAX_DISTANCE = 0.02  # from the straight path, as a share of it; PAIR's guided_ig.py
@@ -52,7 +52,7 @@ def guided_integrated_gradients(
         raise ValueError(f"steps must be >= 1, got {steps}")
     if not (0 < fraction <= 1 and 0 <= max_distance <= 1):
         raise ValueError(f"fraction must be in (0, 1] and max_distance in [0, 1], got {fraction} and {max_distance}")
-    chunk = chunk_size(inputs, chunk)
+    chunk = chunk_size(model, inputs, chunk)
     start = torch.as_tensor(baseline, dtype=inputs.dtype, device=inputs.device).broadcast_to(inputs.shape)
     parts = [
         _walk(model, *part, steps, fraction, max_distance)

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from reproduce.attributions.engine import chunk_size
 from reproduce.attributions.gradients import check_batch, raw_gradient
-from reproduce.attributions.paths import chunk_size
 
 
 def idgi(
@@ -38,7 +38,7 @@ def idgi(
     check_batch(inputs, targets)
     if steps < 2:
         raise ValueError(f"steps must be >= 2, got {steps}")
-    chunk = chunk_size(inputs, chunk)
+    chunk = chunk_size(model, inputs, chunk)
     start = torch.as_tensor(baseline, dtype=inputs.dtype, device=inputs.device).broadcast_to(inputs.shape)
     parts = [
         _idgi(model, *part, steps, max(1, chunk // len(part[0])))

@@ -7,11 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from reproduce.attributions.engine import chunk_size
 from reproduce.attributions.gradients import check_batch, raw_gradient
-
-# Input numbers per pass: on a CPU, activations past this fall out of its caches and halve the speed (7 images of 224 px,
-# 85 of 64 px); a GPU needs more to be busy.
-CHUNK_NUMBERS = {"cpu": 2**20, "cuda": 2**24}
 
 NOISE_RANGE = (-1.0, 1.0)  # of baselines of uniform noise, in normalised units; IDSDS's code
 
@@ -92,7 +89,7 @@ def integrated_gradients(
         steps:        quadrature points >= 1; each costs one forward and one backward pass per image.
         quadrature:   a key of QUADRATURES.
         chunk:        most points evaluated at once; memory grows with it, the result does not change. Default: what
-                      keeps the device's caches warm, from the size of an input.
+                      suits device, input and model (``engine.chunk_size``).
         create_graph: keep the graph of all steps, to train with a prior on the attributions.
 
     Returns:
@@ -204,20 +201,6 @@ def expected_gradients(
     return weighted_gradient_sum(model, inputs, targets, samples, points, chunk, create_graph)
 
 
-def chunk_size(inputs: Tensor, chunk: int | None) -> int:
-    """How many points to evaluate at once: ``chunk``, or what suits the device and the size of an input.
-
-    Raises:
-        ValueError: chunk below 1.
-    """
-    if chunk is None:
-        numbers = CHUNK_NUMBERS.get(inputs.device.type, CHUNK_NUMBERS["cuda"])
-        return max(1, numbers // max(1, inputs[:1].numel()))
-    if chunk < 1:
-        raise ValueError(f"chunk must be >= 1, got {chunk}")
-    return chunk
-
-
 def weighted_gradient_sum(
     model: nn.Module,
     inputs: Tensor,
@@ -232,7 +215,7 @@ def weighted_gradient_sum(
     ``points(images, step)`` gives points (K, B, *F) and weights that broadcast to them. At most ``chunk`` of them are
     alive at once: whole batches at several steps where the batch is small, parts of the batch where it is large.
     """
-    chunk = chunk_size(inputs, chunk)
+    chunk = chunk_size(model, inputs, chunk)
     parts = []
     for first in range(0, len(inputs), chunk):
         images = slice(first, min(first + chunk, len(inputs)))

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from reproduce.attributions.engine import chunk_size
 from reproduce.attributions.gradients import check_batch, raw_gradient
-from reproduce.attributions.paths import chunk_size
 
 
 def smoothgrad(
@@ -34,7 +34,7 @@ def smoothgrad(
     if samples < 1 or sigma < 0:
         raise ValueError(f"samples must be >= 1 and sigma >= 0, got {samples} and {sigma}")
     check_batch(inputs, targets)
-    size = chunk_size(inputs, chunk)
+    size = chunk_size(model, inputs, chunk)
     together = max(1, size // max(1, len(inputs)))
     total = torch.zeros_like(inputs)
     for first in range(0, samples, together):

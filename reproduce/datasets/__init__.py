@@ -13,8 +13,8 @@ from importlib.metadata import version
 import torch
 
 from reproduce.cells import Cell, Cells, Tick
+from reproduce.datasets import cifar10, imagenet
 from reproduce.datasets import digits_on_photos as digits
-from reproduce.datasets import imagenet
 from reproduce.datasets.fetch import Store
 from reproduce.datasets.images import Images, Photographs
 from reproduce.errors import UserError
@@ -77,6 +77,9 @@ DATASETS: dict[str, Dataset] = {
         lambda split, cells, store: imagenet.imagenet_20(36, 32),
         lambda store: {"foolbox": version("foolbox"), "px": 32},
         32, 1000, "package foolbox",
+    ),
+    "cifar10": Dataset(
+        cifar10.load, cifar10.key, 32, 10, "fetched: CIFAR-10, 50,000 + 10,000 images of 32 px", ("train", "test"), cifar10.missing
     ),
     "imagenet-sample": Dataset(
         lambda split, cells, store: imagenet.imagenet_sample(store),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from reproduce.attributions.paths import chunk_size
+from reproduce.attributions.engine import chunk_size
 
 RELEASED_STEP = 224  # pixels per step in MFABA's evaluation, one row of its images
 RANKINGS = ("channels", "pixels")
@@ -77,7 +77,7 @@ def insertion_deletion(
     empty = torch.as_tensor(substrate).to(inputs).broadcast_to(inputs.shape).contiguous()
     empty = _laid_out_like(empty, inputs)
     # half of what an attribution takes at once: the changed images share the caches with the activations
-    size = chunk_size(inputs, chunk) if chunk is not None else max(2, chunk_size(inputs, None) // 2)
+    size = chunk_size(model, inputs, chunk) if chunk is not None else max(2, chunk_size(model, inputs, None) // 2)
     half = max(1, size // 2)  # an image is evaluated inserted and deleted at once
     steps = -(-place[0].numel() // place.shape[1] // step) if len(inputs) else 1
     parts = [

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from reproduce.attributions.paths import chunk_size
+from reproduce.attributions.engine import chunk_size
 
 FRACTIONS = np.geomspace(0.01, 1.0, 16)
 ORDERS = ("positive", "negative", "absolute")
@@ -87,7 +87,7 @@ def mask_curves(
         ValueError: shapes that do not fit, attributions with NaN or infinity, chunk below 1.
     """
     maps = _pixel_maps(inputs, attributions)
-    chunk = chunk_size(inputs, chunk)
+    chunk = chunk_size(model, inputs, chunk)
     parts = []
     for first in range(0, len(inputs), chunk):
         part = slice(first, first + chunk)

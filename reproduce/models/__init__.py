@@ -16,7 +16,7 @@ from reproduce.models.pretrained import (
     EFFICIENTNET_LITE0_INPUT,
     EFFICIENTNET_LITE0_RADIUS,
     efficientnet_lite0,
-    torchvision_resnet50,
+    torchvision_net,
 )
 from reproduce.models.vgg import VGG
 from reproduce.xdnn import HomogeneousWrapper, to_x_variant
@@ -28,7 +28,10 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     **{f"vgg{depth}": partial(VGG, depth) for depth in (11, 13, 16, 19)},
     **{f"resnet{depth}": partial(FixupResNet, depth) for depth in (18, 34, 50, 101, 152)},
     "efficientnet_lite0": efficientnet_lite0,
-    "torchvision_resnet50": torchvision_resnet50,
+    **{
+        f"torchvision_{name}": partial(torchvision_net, name)
+        for name in ("alexnet", "vgg16", "resnet50", "inception_v3")
+    },
 }
 PREPROCESSING: dict[str, dict[str, Any]] = {
     "efficientnet_lite0": EFFICIENTNET_LITE0_INPUT

@@ -12,14 +12,14 @@ class AlexNet(nn.Module):
     Args:
         classes:  number of logits.
         width:    channel multiplier; 1 is the papers' network.
-        image_px: 224, or 64: then the stem's stride is 2 instead of 4 and the pooled grid 2 x 2 instead of 6 x 6,
-                  which keeps the share of the image that one pooled cell sees. Names and layer order stay.
+        image_px: 224, or less: then the stem's stride is 2 (64 px) or 1 (32 px) instead of 4 and the pooled grid 2 x 2
+                  instead of 6 x 6, which keeps the share of the image that one pooled cell sees. Names and order stay.
     """
 
     def __init__(self, classes: int = 1000, width: float = 1.0, image_px: int = 224) -> None:
         super().__init__()
         c64, c192, c256, c384, hidden = (scaled(c, width) for c in (64, 192, 256, 384, 4096))
-        stride, grid = (4, 6) if image_px >= 224 else (2, 2)
+        stride, grid = (4, 6) if image_px >= 224 else (2, 2) if image_px >= 64 else (1, 2)
         dropout = scaled_dropout(width)
         self.features = nn.Sequential(
             nn.Conv2d(3, c64, 11, stride, 2), nn.ReLU(), nn.MaxPool2d(3, 2),

@@ -1,4 +1,4 @@
-"""Nets whose ImageNet weights come inside a package: EfficientNet-Lite0, 18 MB, no download."""
+"""Nets of other packages: EfficientNet-Lite0 with the ImageNet weights that a package ships, and torchvision's."""
 
 from importlib.metadata import version
 from itertools import pairwise
@@ -57,14 +57,19 @@ def _fold_batch_norm(module: nn.Module) -> None:
         _fold_batch_norm(child)
 
 
-def torchvision_resnet50(classes: int = 1000, width: float = 1.0, image_px: int = 224) -> nn.Module:
-    """torchvision's ResNet-50 with untrained weights: for timing, where only the architecture counts.
+def torchvision_net(name: str, classes: int = 1000, width: float = 1.0, image_px: int = 224) -> nn.Module:
+    """torchvision's architecture of that name, as initialised; ``models.weights`` says which file holds its ImageNet weights.
+
+    Inception-v3 is made as torchvision's weights want it: with its auxiliary head, which is silent in eval mode, and with
+    its own change of the input's normalisation. It takes inputs of at least 75 px; MFABA's code feeds it 224.
 
     Raises:
         UserError: another width than 1.
     """
-    from torchvision.models import resnet50
+    from torchvision import models
 
     if width != 1.0:
-        raise UserError(f"torchvision's ResNet-50 has width 1, not {width}")
-    return resnet50(weights=None, num_classes=classes)
+        raise UserError(f"torchvision's {name} has width 1, not {width}")
+    extra = {"transform_input": True, "init_weights": False} if name == "inception_v3" else {}
+    net: nn.Module = getattr(models, name)(weights=None, num_classes=classes, **extra)
+    return net

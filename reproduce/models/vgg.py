@@ -21,12 +21,12 @@ class VGG(nn.Module):
         depth:    11, 13, 16 or 19.
         classes:  number of logits.
         width:    channel multiplier; 1 is the papers' network.
-        image_px: 224, or 64: then the pooled grid is 2 x 2 instead of 7 x 7 (both are the size of the last feature map).
+        image_px: 224, or less: the pooled grid is the size of the last feature map, a 32nd: 7 x 7, 2 x 2 at 64 px.
     """
 
     def __init__(self, depth: int = 16, classes: int = 1000, width: float = 1.0, image_px: int = 224) -> None:
         super().__init__()
-        grid = 7 if image_px >= 224 else 2
+        grid = min(7, max(1, image_px // 32))
         layers: list[nn.Module] = []
         channels = 3
         for step in CONFIGURATIONS[depth]:

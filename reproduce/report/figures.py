@@ -20,8 +20,12 @@ MODEL_LABEL = {
     "vgg16": "VGG16",
     "resnet50": "ResNet-50",
     "efficientnet_lite0": "EfficientNet-Lite0",
-    "torchvision_resnet50": "ResNet-50, untrained",
+    "torchvision_alexnet": "AlexNet (torchvision)",
+    "torchvision_vgg16": "VGG16 (torchvision)",
+    "torchvision_resnet50": "ResNet-50 (torchvision)",
+    "torchvision_inception_v3": "Inception-v3 (torchvision)",
 }
+DATASET_LABEL = {"cifar10": "CIFAR-10"}  # nets of other data sets need no saying: one scale has them on one data set
 STYLE: dict[Any, Any] = {
     "font.size": 8, "axes.titlesize": 9, "axes.labelsize": 8, "legend.fontsize": 7, "xtick.labelsize": 7, "ytick.labelsize": 7,
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#e5e5e5", "grid.linewidth": 0.6,
@@ -30,6 +34,12 @@ STYLE: dict[Any, Any] = {
 }  # fmt: skip
 COLUMN_INCHES = 6.8  # a text column; fonts above are sized for it
 PANEL_INCHES = 2.5
+
+
+def net_label(model: str, dataset: str) -> str:
+    """A net as figures and claims name it: with its data set where a scale has the same architecture on two."""
+    name = MODEL_LABEL.get(model, model)
+    return f"{name}, {DATASET_LABEL[dataset]}" if dataset in DATASET_LABEL else name
 
 
 def subplots(rows: int, columns: int, **options: Any) -> tuple[Figure, np.ndarray]:

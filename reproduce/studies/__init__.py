@@ -2,6 +2,7 @@
 
 from reproduce.studies import (
     axioms,
+    beyond_images,
     contrast,
     convergence,
     cost,
@@ -32,6 +33,7 @@ STUDIES: dict[str, Study] = {
         mfaba_table2,
         axioms,
         steps,
+        beyond_images,
         cost,
     )
 }

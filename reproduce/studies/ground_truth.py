@@ -69,7 +69,7 @@ def _measure(run: Run, net: Net, tick: Tick, model: nn.Module, images: Images, j
 @torch.no_grad()
 def _completeness(run: Run, net: Net, model: nn.Module, images: Images, found: dict[str, Tensor]) -> dict[str, Tensor]:
     """|sum A - (F(x) - F(x'))| per image, in percent of the mean |F(x) - F(x')|; x' is zero, for EG the references."""
-    size = batch_size(run, images)
+    size = batch_size(run, model, images)
     logits = torch.cat([model(inputs).cpu() for inputs, _ in images.batches(size, run.device)])
     pool = references(run, net)
     zero = model(torch.zeros_like(pool[:1])).cpu()
@@ -86,7 +86,7 @@ def _infidelity(run: Run, net: Net, model: nn.Module, images: Images, name: str,
     """The same squares for every method: the generator depends on the net only."""
     count, generator = min(len(images), len(found)), run.generator("infidelity", net.label)
     parts, first = [], 0
-    for inputs, targets in images.first(count).batches(max(1, batch_size(run, images) // SAMPLES), run.device):
+    for inputs, targets in images.first(count).batches(max(1, batch_size(run, model, images) // SAMPLES), run.device):
         part = found[first : first + len(inputs)].to(run.device)
         parts.append(infidelity(model, inputs, targets, part, generator=generator).cpu())
         first += len(inputs)

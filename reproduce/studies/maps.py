@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from reproduce.attributions import METHODS
-from reproduce.attributions.paths import chunk_size
+from reproduce.attributions.engine import chunk_size
 from reproduce.cells import Cell, Tick, Value
 from reproduce.datasets import Images
 from reproduce.metrics.agreement import relative_l1
@@ -57,9 +57,9 @@ def references(run: Run, net: Net) -> Tensor:
     return test.inputs(slice(max(0, len(test) - POOL), len(test))).to(run.device)
 
 
-def batch_size(run: Run, images: Images) -> int:
+def batch_size(run: Run, model: nn.Module, images: Images) -> int:
     """Images per batch, as many as a pass of integrated_gradients takes."""
-    return chunk_size(images.inputs(slice(0, 1)).to(run.device), None)
+    return chunk_size(model, images.inputs(slice(0, 1)).to(run.device), None)
 
 
 def _measure(run: Run, net: Net, tick: Tick, model: nn.Module, images: Images) -> Value:
@@ -68,7 +68,7 @@ def _measure(run: Run, net: Net, tick: Tick, model: nn.Module, images: Images) -
     generators = {name: run.generator("maps", net.label, name) for name in found}
     distance: list[float] = []
     first = 0
-    for inputs, targets in images.batches(batch_size(run, images), run.device):
+    for inputs, targets in images.batches(batch_size(run, model, images), run.device):
         full = {}
         for name in found:
             part = slice(0, max(0, count_for(name, net.variant, len(images)) - first))

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from reproduce.attributions import QUADRATURES, adaptive_integrated_gradients
 from reproduce.attributions.adaptive import EXACT, SETTLED
+from reproduce.attributions.engine import chunk_size
 from reproduce.attributions.gradients import gradient
-from reproduce.attributions.paths import chunk_size
 from reproduce.cells import Cell, Tick, Value
 from reproduce.datasets import Images
 from reproduce.metrics.agreement import completeness_gap, relative_l1
@@ -92,7 +92,7 @@ def _together(rules: list[tuple[str, int]]) -> tuple[Tensor, Tensor]:
 def _all_rules(model: nn.Module, x: Tensor, target: Tensor, nodes: Tensor, weights: Tensor) -> Tensor:
     """The mean gradient from 0 to one image x by every rule: (rules, *F). One pass for each node, however many rules use it."""
     total = x.new_zeros(len(weights), x[0].numel())
-    size = chunk_size(x, None)
+    size = chunk_size(model, x, None)
     for a, w in zip(nodes.to(x).split(size), weights.to(x).split(size, dim=1), strict=True):
         grads = gradient(model, a.view(-1, *[1] * (x.ndim - 1)) * x, target.expand(len(a)))
         total += w @ grads.flatten(1)

@@ -59,7 +59,7 @@ def cell(run: Run, net: Net, count: int) -> Cell:
 
 def _measure(run: Run, net: Net, tick: Tick, model: nn.Module, images: Images, judged: Value) -> Value:
     scores, means = {}, {}
-    size = batch_size(run, images)
+    size = batch_size(run, model, images)
     for done, (name, found) in enumerate(judged["maps"].items()):
         curves = torch.cat(
             [
@@ -79,7 +79,7 @@ def _hits(run: Run, net: Net, model: nn.Module) -> dict[str, list[bool]]:
     """Top-1 hits at full and at low contrast."""
     images = run.images_for(net, min(ACCURACY_IMAGES, len(run.images(net.dataset))))
     hits: dict[str, list[bool]] = {"top1": [], "top1_contrast": []}
-    for inputs, targets in images.batches(batch_size(run, images), run.device):
+    for inputs, targets in images.batches(batch_size(run, model, images), run.device):
         for metric, factor in (("top1", 1.0), ("top1_contrast", CONTRAST)):
             hits[metric] += topk_hits(model(factor * inputs), targets).tolist()
     return hits
@@ -164,10 +164,10 @@ COLOURS = {
 
 def figure(rows: pd.DataFrame, values: list[Value]) -> Figure:
     """The mean curves of the first architecture, one panel per metric: regular dashed, its variant solid."""
-    model = values[0]["net"]["model"]
+    model, dataset = values[0]["net"]["model"], values[0]["net"]["dataset"]
     fig, axes = figures.subplots(2, 3, sharex=True, height=4.6)
     for i, (ax, (name, metric)) in enumerate(zip(axes, METRICS.items(), strict=True)):
-        for value in (v for v in values if v["net"]["model"] == model):
+        for value in (v for v in values if (v["net"]["model"], v["net"]["dataset"]) == (model, dataset)):
             style = figures.variant_line(value["net"]["variant"])["ls"]
             for method, curves in value["curves"].items():
                 if method == IG and homogeneous(value["net"]["variant"]):
@@ -180,7 +180,7 @@ def figure(rows: pd.DataFrame, values: list[Value]) -> Figure:
                     color=COLOURS.get(method, figures.GREEN),
                     label=label(method),
                 )
-        ax.set_title(f"{COLUMNS[name]} ({figures.MODEL_LABEL.get(model, model)})")
+        ax.set_title(f"{COLUMNS[name]} ({figures.net_label(model, dataset)})")
         ax.set(xscale="log", ylabel="top-1 (%)" if metric.unit == "%" else "target logit")
         if i >= 3:
             ax.set_xlabel("share of the pixels asked for")
@@ -195,19 +195,21 @@ def figure(rows: pd.DataFrame, values: list[Value]) -> Figure:
     return fig
 
 
+NET_AND_METRIC = ["dataset", "model", "seed", "metric"]
+
 # --- claims -----------------------------------------------------------------------------------------------------------
 
 Judge = Callable[[pd.DataFrame], tuple[bool, str]]
 
 
 def _named(row: pd.Series) -> str:
-    return f"{figures.MODEL_LABEL.get(row['model'], row['model'])} {METRICS[row['metric']].label}"
+    return f"{figures.net_label(row['model'], row['dataset'])} {METRICS[row['metric']].label}"
 
 
 def _agree(rows: pd.DataFrame) -> tuple[bool, str]:
     part = select(rows, variant="x", method="x_gradient", against=IG)
-    whole = select(rows, variant="x", method="x_gradient", against="").set_index(["model", "seed", "metric"])["value"]
-    size = whole.loc[list(zip(part["model"], part["seed"], part["metric"], strict=True))].abs().to_numpy()
+    whole = select(rows, variant="x", method="x_gradient", against="").set_index(NET_AND_METRIC)["value"]
+    size = whole.loc[list(part[NET_AND_METRIC].itertuples(index=False, name=None))].abs().to_numpy()
     share = part["value"].abs().to_numpy() / np.maximum(size, 1e-12)
     equal = (share <= EQUAL) | ((part["low"] <= 0) & (part["high"] >= 0)).to_numpy()
     worst = part.iloc[int(share.argmax())]

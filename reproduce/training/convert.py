@@ -12,7 +12,7 @@ from torch import nn
 
 from reproduce.attributions import input_x_gradient, integrated_gradients
 from reproduce.metrics.agreement import mard
-from reproduce.models.released import load_released
+from reproduce.models.weights import load_weights
 from reproduce.ranks import Rank
 from reproduce.training.folders import Folders, layout
 from reproduce.training.imagenet import Recipe, train, validate
@@ -72,7 +72,7 @@ def convert(
         bfloat16=bfloat16,
         say=say,
     )
-    rows.append(measure("fine-tuned", load_released(converted, out / "best.pth.tar")))
+    rows.append(measure("fine-tuned", load_weights(converted, out / "best.pth.tar")))
     return pd.DataFrame(rows)
 
 

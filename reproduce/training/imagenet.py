@@ -30,8 +30,8 @@ from torch.utils.data import DataLoader, Subset
 
 from reproduce.errors import UserError
 from reproduce.metrics.accuracy import topk_hits
-from reproduce.models.released import load_released
 from reproduce.models.vgg import VGG
+from reproduce.models.weights import load_weights
 from reproduce.ranks import Rank, total
 from reproduce.report import figures
 from reproduce.report.curves import learning_curves
@@ -283,7 +283,7 @@ def _resume(
     path = out / "last.pth.tar"
     if not path.is_file():
         return -1.0, []
-    load_released(model, path)
+    load_weights(model, path)
     checkpoint = torch.load(path, map_location=device, weights_only=True)
     was = checkpoint.get("about", {})
     if was != about:

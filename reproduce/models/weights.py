@@ -1,4 +1,4 @@
-"""The X-DNN authors' released nets: DataParallel checkpoints, checked key by key before they are used."""
+"""Fetched weights: the X-DNN authors' released nets and torchvision's, checked key by key before they are used."""
 
 import pickle
 from pathlib import Path
@@ -8,19 +8,25 @@ from torch import nn
 
 from reproduce.errors import UserError
 
-RELEASED = {
+# (model, variant) -> file of the manifest
+FILES = {
     ("alexnet", "regular"): "released/alexnet_model_best.pth.tar",
     ("alexnet", "x"): "released/xalexnet_model_best.pth.tar",
     ("vgg16", "regular"): "released/vgg16_model_best.pth.tar",
     ("vgg16", "x"): "released/xvgg16_model_best.pth.tar",
     ("resnet50", "regular"): "released/fixup_resnet50_model_best.pth.tar",
     ("resnet50", "x"): "released/xfixup_resnet50_model_best.pth.tar",
+    ("torchvision_alexnet", "regular"): "torchvision/alexnet-owt-7be5be79.pth",
+    ("torchvision_vgg16", "regular"): "torchvision/vgg16-397923af.pth",
+    ("torchvision_resnet50", "regular"): "torchvision/resnet50-0676ba61.pth",
+    ("torchvision_inception_v3", "regular"): "torchvision/inception_v3_google-0cc3c7bd.pth",
 }
 
 
-def load_released(model: nn.Module, path: Path) -> nn.Module:
-    """Load a released checkpoint into ``model``: the entry ``state_dict``, names without DataParallel's ``module.`` (in
-    front, or after ``features`` where only that part was parallel, as the authors' AlexNet and VGG script does on one GPU).
+def load_weights(model: nn.Module, path: Path) -> nn.Module:
+    """Load a checkpoint into ``model``: a state dict, or the entry ``state_dict``, names without DataParallel's ``module.``
+    (in front, or after ``features`` where only that part was parallel, as the X-DNN authors' AlexNet and VGG script does on
+    one GPU).
 
     Raises:
         UserError: a file that is cut short, that holds something other than tensors and plain values (it is not executed),

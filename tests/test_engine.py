@@ -1,0 +1,90 @@
+"""How passes are made cheap: the same gradients from faster stems, chunks that suit the net, and nothing left behind."""
+
+import gc
+
+import pytest
+import torch
+from torch import nn
+
+from reproduce.attributions import gradient, integrated_gradients
+from reproduce.attributions.engine import ACTIVATION_NUMBERS, CHUNK_NUMBERS, _activations, chunk_size, fast_stems, lean
+from reproduce.metrics.timing import counted
+
+
+def images(count=2, px=33, channels=3, dtype=torch.float64):
+    return torch.randn(count, channels, px, px + 4, generator=torch.Generator().manual_seed(0), dtype=dtype)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding"), [(11, 4, 2), (7, 2, 3), (3, 2, 1), (5, 3, 0), ((3, 6), 2, (0, 2)), (2, 5, 0)]
+)
+def test_a_fast_stem_has_the_same_output_and_gradient(kernel, stride, padding, channels):
+    torch.manual_seed(0)
+    stem = nn.Conv2d(channels, 6, kernel, stride, padding).double()
+    results = []
+    for fast in (False, True):
+        x = images(channels=channels).requires_grad_()
+        with fast_stems(stem if fast else nn.Identity(), x):
+            out = stem(x)
+            results.append((out, torch.autograd.grad((out * out.detach().cos()).sum(), x)[0]))
+    torch.testing.assert_close(results[0], results[1], rtol=1e-12, atol=1e-12)
+
+
+def test_only_strided_image_convolutions_are_replaced_and_only_within_the_block():
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2), nn.Conv2d(8, 8, 3, 2), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3, 2, padding_mode="reflect")
+    )
+    with pytest.raises(ZeroDivisionError), fast_stems(net, torch.zeros(1)):
+        assert ["forward" in vars(layer) for layer in net] == [True, False, False, False]
+        raise ZeroDivisionError
+    assert not any("forward" in vars(layer) for layer in net)
+
+
+def test_parameters_are_frozen_within_the_block_and_trainable_after_it():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.Flatten(), nn.Linear(4 * 16 * 18, 3))
+    net[0].bias.requires_grad_(False)
+    with lean(net, torch.zeros(1)):
+        assert not any(p.requires_grad for p in net.parameters())
+    assert [p.requires_grad for p in net.parameters()] == [True, False, True, True]
+
+
+def test_a_net_with_many_weights_for_its_activations_gets_larger_chunks():
+    x = torch.zeros(3, 3, 224, 224)
+    plain = CHUNK_NUMBERS["cpu"] // x[0].numel()
+    convolution = nn.Sequential(nn.Conv2d(3, 4, 3, 4), nn.ReLU()).eval()
+    pooled = nn.Sequential(nn.AdaptiveAvgPool2d(8), nn.Flatten(), nn.Linear(192, 40_000), nn.Linear(40_000, 10)).eval()
+    wide = nn.Sequential(nn.Conv2d(3, 1024, 1), nn.ReLU()).eval()
+    activations = x[0].numel() + 192 + 192 + 40_000 + 10
+    assert chunk_size(convolution, x, None) == plain
+    weights = sum(p.numel() for p in pooled.parameters())
+    assert chunk_size(pooled, x, None) == weights // activations > plain
+    assert chunk_size(wide, x, None) == ACTIVATION_NUMBERS["cpu"] // (x[0].numel() + 2 * 1024 * 224 * 224) < plain
+    assert chunk_size(wide, x, 5) == 5
+    with pytest.raises(ValueError, match="chunk must be >= 1"):
+        chunk_size(wide, x, 0)
+
+
+def test_the_look_at_a_net_is_taken_once_is_no_pass_and_moves_no_statistics():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(), nn.Flatten(), nn.Linear(4 * 7 * 11, 2))
+    x = images(2, 9, dtype=torch.float32)
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    state = torch.get_rng_state()
+    chunk_size(net.train(), x, None)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), state) and net not in _activations
+    with counted(net.eval()) as passes:
+        integrated_gradients(net, x, torch.zeros(2, dtype=torch.long), steps=3)
+    assert (passes.forward, passes.backward) == (6, 6) and list(_activations[net]) == [(3, 9, 13)]
+    count = len(_activations)
+    del net
+    gc.collect()
+    assert len(_activations) < count, "a net that is gone is forgotten"
+
+
+def test_an_image_of_another_dtype_or_layout_is_fine():
+    net = nn.Sequential(nn.Conv2d(3, 4, 7, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    x, target = images(dtype=torch.float32), torch.zeros(2, dtype=torch.long)
+    plain = gradient(net, x, target)
+    again = gradient(net.to(memory_format=torch.channels_last), x.contiguous(memory_format=torch.channels_last), target)
+    torch.testing.assert_close(plain, again, rtol=1e-4, atol=1e-6)
