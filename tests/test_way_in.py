@@ -22,6 +22,7 @@ from reproduce.compare import compare
 from reproduce.errors import UserError
 from reproduce.run import Run
 from reproduce.scales import SCALES
+from reproduce.training import supervised
 
 ROOT = Path(__file__).resolve().parent.parent
 NET = """
@@ -247,6 +248,18 @@ def test_a_plugin_s_method_explains_a_picture_and_loading_it_twice_does_nothing(
         explain(folder, "--method", "squared_gradient,gradient", "--plugin", ROOT / "examples/my_method.py")
     squared, plain = (np.load(folder / "out" / f"photo.{name}.npy") for name in ("squared_gradient", "gradient"))
     np.testing.assert_allclose(squared, plain**2, rtol=1e-6)
+
+
+def test_a_plugin_s_method_net_and_metric_go_through_a_study(clean_plugins, tmp_path, monkeypatch):
+    monkeypatch.setattr(supervised, "DEFAULT_RECIPE", supervised.Recipe(epochs=1, learning_rate=1e-3))
+    invoke("run", "ground-truth", "contrast", "--scale", "mine", "--images", 8, "--plugin", ROOT / "examples/my_method.py",
+           "--cells", tmp_path / "cells", "--results", tmp_path)  # fmt: skip
+    rows = pd.read_csv(tmp_path / "mine-8" / "ground-truth.csv")
+    mine = rows[(rows["method"] == "squared_gradient") & (rows["metric"] == "overlap")]
+    assert set(mine["variant"]) == {"regular", "x"} and mine["value"].between(0, 100).all()
+    table, page = ((tmp_path / "mine-8" / name).read_text() for name in ("ground-truth.md", "report.html"))
+    assert "Squared gradient" in table and "overlap (%)" in table and "Squared gradient" in page
+    assert set(pd.read_csv(tmp_path / "mine-8" / "contrast.csv")["model"]) == {"three_layers"}
 
 
 # --- examples as they are written ---

@@ -20,11 +20,26 @@ from reproduce.report import figures
 from reproduce.report.tables import wide
 from reproduce.run import Net, Run
 from reproduce.studies import table2
-from reproduce.studies.maps import IG, batch_size, count_for, homogeneous, maps, one_pass, references
+from reproduce.studies.maps import (
+    EXTENDED,
+    EXTENDED_SHARE,
+    IG,
+    batch_size,
+    count_for,
+    homogeneous,
+    maps,
+    one_pass,
+    references,
+)
 from reproduce.studies.study import Claim, Study, select
 
 VERSION = 1
 INFIDELITY_IMAGES = 100  # at most; 20 forward passes an image and method
+COUNTED_FROM = (
+    "zero",
+    "references",
+    None,
+)  # end points that the gap is measured to; None: of a method that claims no sum
 SENSITIVITY_IMAGES = 5  # at most; 11 attributions an image and method, of IG 1,408 passes
 RANKED_BY = (
     "kpm",
@@ -61,7 +76,7 @@ def _measure(run: Run, net: Net, tick: Tick, model: nn.Module, images: Images, j
     fidelity = {name: _infidelity(run, net, model, shown, name, m) for name, m in found.items()}
     tick(0.4)
     shown = images.first(min(SENSITIVITY_IMAGES, len(images)))
-    stability = {name: _sensitivity(run, net, model, shown, name) for name in found}
+    stability = {name: _sensitivity(run, net, model, shown, name) for name in found if name not in EXTENDED}
     means = {name: scores.mean(0) for name, scores in scored["scores"].items()}
     return {"truth": truth, "gaps": gaps, "infidelity": fidelity, "sensitivity": stability, "mask_means": means}
 
@@ -76,6 +91,8 @@ def _completeness(run: Run, net: Net, model: nn.Module, images: Images, found: d
     mean = torch.cat([model(part).cpu() for part in pool.split(size)]).mean(0, keepdim=True)
     gaps = {}
     for name, m in found.items():
+        if METHODS[name].baseline not in COUNTED_FROM:
+            continue
         change = (logits - (mean if METHODS[name].references else zero)).gather(1, images.targets[:, None]).squeeze(1)
         total = pool.shape[1] * m.flatten(1).sum(1)  # the maps are means over channels
         gaps[name] = 100 * (total - change[: len(m)]).abs() / change.abs().mean()
@@ -145,9 +162,11 @@ def _against_regular(net: Value, truth: Value, regular: Value) -> Iterator[dict[
 def _ranks(value: Value) -> Iterator[tuple[str, str, np.ndarray]]:
     """Each method's ranks (1 is best) by the paper's four mask metrics and by the four against the truth.
 
-    IG on a homogeneous net is X-Gradient, on fewer images: it is not ranked a second time.
+    IG on a homogeneous net is X-Gradient, on fewer images: it is not ranked a second time. Nor are methods that were run on a
+    few images ranked with those that were run on all.
     """
-    names = [name for name in value["mask_means"] if not (homogeneous(value["net"]["variant"]) and name == IG)]
+    twice = {IG} if homogeneous(value["net"]["variant"]) else set()
+    names = [name for name in value["mask_means"] if name not in twice | set(EXTENDED)]
     columns = [list(masks.METRICS).index(metric) for metric in RANKED_BY]
     by_mask = torch.stack([value["mask_means"][name][columns] for name in names], 1).numpy()  # (4, methods)
     signs = np.array([-1 if masks.METRICS[metric].better == "higher" else 1 for metric in RANKED_BY])
@@ -247,6 +266,7 @@ STUDY = Study(
         f"|F(x) - F(x')|; x' is zero, for EG the mean over its references. captum's infidelity: {SAMPLES} squares a quarter of the side set to "
         f"zero, attribution scaled to fit, first {INFIDELITY_IMAGES} images; captum's max-sensitivity: {SAMPLES} draws of uniform noise "
         f"+-{RADIUS}, first {SENSITIVITY_IMAGES} images. Ranks: means over the paper's four mask metrics, and over the four against the truth. "
+        f"Later path methods are judged on every {EXTENDED_SHARE}th of AlexNet's images and not ranked. "
         "Intervals: 95 % bootstrap over images, paired for differences; one trained net each, so the spread of training is not in them."
     ),
     differs="The paper has no ground truth; the mask metrics are its only judge.",

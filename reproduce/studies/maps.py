@@ -5,6 +5,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from reproduce import plugins
 from reproduce.attributions import METHODS
 from reproduce.attributions.engine import chunk_size
 from reproduce.cells import Cell, Tick, Value
@@ -12,11 +13,14 @@ from reproduce.datasets import Images
 from reproduce.metrics.agreement import relative_l1
 from reproduce.run import Net, Run
 
-VERSION = 1
+VERSION = 2
 # The methods of X-DNN Sec. 4.2, keys of attributions.METHODS. Add a key and both studies judge it too, on every net on which it
-# is defined: its cost is its passes, and 96 forward passes an image for the mask metrics.
+# is defined: its cost is its passes, and 96 forward passes an image for the mask metrics. Methods of plugins are added.
 JUDGED = ("random", "gradient", "expected_gradients_1", "input_x_gradient", "x_gradient", "integrated_gradients_128")
 IG = "integrated_gradients_128"
+# Later path methods, on the paper's pair of nets and every twentieth image: they cost as many passes as IG, each.
+EXTENDED = ("full_grad", "integrated_gradients_noise_128", "idgi_128", "guided_ig_128", "blur_ig_128")
+EXTENDED_MODEL, EXTENDED_SHARE = "alexnet", 20
 POOL = 256  # references of EG: the last test images, as the released code draws them from the validation set
 # On a homogeneous net IG is X-Gradient, and its 128 passes an image only confirm that: every fifth image is enough.
 CONFIRM_SHARE = 5
@@ -27,10 +31,11 @@ def homogeneous(variant: str) -> bool:
     return variant != "regular"
 
 
-def judged(variant: str) -> list[str]:
+def judged(variant: str, model: str = "") -> list[str]:
     """The methods that are defined on nets of a variant; X-Gradient takes the place of Input x Gradient, which it equals."""
     other = "input_x_gradient" if homogeneous(variant) else "x_gradient"
-    return [name for name in JUDGED if name != other and (homogeneous(variant) or not METHODS[name].needs_x)]
+    names = [*JUDGED, *plugins.added("METHODS"), *(EXTENDED if model == EXTENDED_MODEL else ())]
+    return [name for name in names if name != other and (homogeneous(variant) or not METHODS[name].needs_x)]
 
 
 def one_pass(variant: str) -> str:
@@ -40,6 +45,8 @@ def one_pass(variant: str) -> str:
 
 def count_for(name: str, variant: str, images: int) -> int:
     """On how many of the first ``images`` a method is run."""
+    if name in EXTENDED:
+        return -(-images // EXTENDED_SHARE)
     return -(-images // CONFIRM_SHARE) if name == IG and homogeneous(variant) else images
 
 
@@ -47,7 +54,7 @@ def maps(run: Run, net: Net, images: int) -> Cell:
     """The cell of a net's maps: {"maps": {method: (n, H, W)}, "distance": relative L1 of Input x Gradient to IG, (n,)}."""
     return run.cell(
         "maps", VERSION, net, partial(_measure, run, net), images=images, seconds=40,
-        methods=judged(net.variant), pool=POOL, confirm=CONFIRM_SHARE, seed=run.seed,
+        methods=judged(net.variant, net.model), pool=POOL, confirm=CONFIRM_SHARE, extended=EXTENDED_SHARE, seed=run.seed,
     )  # fmt: skip
 
 
@@ -63,7 +70,7 @@ def batch_size(run: Run, model: nn.Module, images: Images) -> int:
 
 
 def _measure(run: Run, net: Net, tick: Tick, model: nn.Module, images: Images) -> Value:
-    found: dict[str, list[Tensor]] = {name: [] for name in judged(net.variant)}
+    found: dict[str, list[Tensor]] = {name: [] for name in judged(net.variant, net.model)}
     pool = references(run, net)
     generators = {name: run.generator("maps", net.label, name) for name in found}
     distance: list[float] = []

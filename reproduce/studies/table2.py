@@ -18,7 +18,7 @@ from reproduce.metrics.statistics import Interval, difference_interval, mean_int
 from reproduce.report import figures
 from reproduce.report.tables import wide
 from reproduce.run import Net, Run
-from reproduce.studies.maps import IG, batch_size, homogeneous, maps, one_pass
+from reproduce.studies.maps import EXTENDED, EXTENDED_SHARE, IG, batch_size, homogeneous, maps, one_pass
 from reproduce.studies.study import Claim, NotRun, Study, select
 
 VERSION = 1
@@ -170,6 +170,8 @@ def figure(rows: pd.DataFrame, values: list[Value]) -> Figure:
         for value in (v for v in values if (v["net"]["model"], v["net"]["dataset"]) == (model, dataset)):
             style = figures.variant_line(value["net"]["variant"])["ls"]
             for method, curves in value["curves"].items():
+                if method in EXTENDED:
+                    continue  # on few images
                 if method == IG and homogeneous(value["net"]["variant"]):
                     continue  # it is X-Gradient, on fewer images: a second curve beside it would only show those images
                 ax.plot(
@@ -271,7 +273,8 @@ STUDY = Study(
         "57.98 px on a 51 px window at 224 px (the released code's kernel), scaled in proportion at 64 px: 16.57 px on 15 px. KPM, KNM, RPM, "
         "RNM: area under the true class's logit; KAM, RAM: under top-1 accuracy in percent. EG draws one reference and one point per image. "
         "Means over images with 95 % bootstrap intervals; differences are paired over images. On homogeneous nets IG is run on every fifth "
-        "image: there it only confirms X-Gradient. Relative L1: sum|IG - IxG| / sum|IG| per image."
+        f"image: there it only confirms X-Gradient; later path methods on every {EXTENDED_SHARE}th, of AlexNet only. "
+        "Relative L1: sum|IG - IxG| / sum|IG| per image."
     ),
     differs=(
         "Other data and nets, so no value estimates the paper's. Each image has its own EG draw; the released code shares one in a batch of "
