@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,11 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor, nn
 
 from reproduce.attributions import METHODS, Method
+from reproduce.attributions.engine import PRECISIONS, in_precision
 from reproduce.datasets.fetch import Store, manifest
 from reproduce.datasets.images import Photographs
 from reproduce.errors import UserError
+from reproduce.metrics.agreement import relative_l1
 from reproduce.metrics.timing import counted
 from reproduce.models import MODELS, PREPROCESSING
 from reproduce.models.weights import FILES, load_weights
@@ -32,6 +35,7 @@ BASELINE = "zero"  # what completeness is measured against: F(x) - F(0), 0 being
 class Attribution:
     """One method's map and what it cost.
 
+    error:   relative L1 to the same in float32; 0 where that is what was computed.
     gap:     |sum A - (F(x) - F(0))| / |F(x) - F(0)|: 0 for Integrated Gradients in the limit and for X-Gradient.
     seconds: one call, after a warm-up pass; measured once.
     """
@@ -42,6 +46,7 @@ class Attribution:
     seconds: float
     total: float
     gap: float
+    error: float = 0.0
 
 
 def find_method(name: str) -> tuple[str, Method]:
@@ -133,6 +138,7 @@ def attribute(
     *,
     references: Tensor | None = None,
     seed: int = 0,
+    precision: str = "float32",
 ) -> tuple[int, list[tuple[Attribution, Tensor]]]:
     """Explain one input by each method.
 
@@ -140,6 +146,7 @@ def attribute(
         x:          (1, 3, H, W) normalised.
         target:     class; None for the predicted one.
         references: (R, 3, H, W), for the methods that draw them.
+        precision:  of the passes; for "bf16" each method is run in float32 too, to say how far it is off.
 
     Returns:
         The class that was explained, and per method what it cost and its map (3, H, W).
@@ -158,28 +165,32 @@ def attribute(
         key, method = find_method(name)
         if method.references and references is None:
             raise UserError(f"{key} needs reference pictures: pass --references FOLDER")
-        generator = torch.Generator().manual_seed(seed)
+        explain = partial(_explain, method, model, x, target, references, seed)
         start = time.perf_counter()
         try:
-            with counted(model) as passes:
-                found = method(
-                    model, x, torch.tensor([target], device=x.device), references=references, generator=generator
-                )
+            with counted(model) as passes, in_precision(x, precision):
+                found = explain()
         except NotHomogeneousError as error:
             raise UserError(
                 f"{key} needs a homogeneous net. {error}\nTry: --variant wrapped (no training, any net), --variant x with "
                 "--weights of a net trained without biases, or --method integrated_gradients"
             ) from error
         seconds = time.perf_counter() - start
+        error = float(relative_l1(explain(), found.float())) if precision != "float32" else 0.0
         total = float(found.sum())
         gap = abs(total - change) / max(abs(change), 1e-12)
         out.append(
             (
-                Attribution(key, method.label, max(passes.forward, passes.backward), seconds, total, gap),
+                Attribution(key, method.label, max(passes.forward, passes.backward), seconds, total, gap, error),
                 found[0].detach().cpu(),
             )
         )
     return target, out
+
+
+def _explain(method: Method, model: nn.Module, x: Tensor, target: int, references: Tensor | None, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return method(model, x, torch.tensor([target], device=x.device), references=references, generator=generator)
 
 
 def write(
@@ -211,11 +222,13 @@ def write(
 
 def run(
     picture: Path, name: str, methods: Sequence[str], folder: Path, *, variant: str = "regular", weights: Path | None = None,
-    target: int | None = None, size: int = 224, references: Path | None = None, seed: int = 0,
+    target: int | None = None, size: int = 224, references: Path | None = None, seed: int = 0, precision: str = "float32",
 ) -> tuple[int, list[Attribution], list[Path]]:  # fmt: skip
     """All of it: read, build, explain, write. ``wrapped`` takes the picture's own norm as radius, so its logits stay as they are."""
     for method in methods:
         find_method(method)  # a mistyped name is said before a net is loaded
+    if precision not in PRECISIONS:
+        raise nearest("precision", precision, dict.fromkeys(PRECISIONS))
     if variant not in ("regular", "x", "wrapped"):
         raise UserError(f"unknown variant {variant!r}; there are: regular, x, wrapped")
     preprocessing = PREPROCESSING.get(name, IMAGENET)
@@ -230,7 +243,7 @@ def run(
             raise UserError(f"no PNG or JPEG in {references}")
         drawn = torch.cat([read_picture(file, size, preprocessing)[1] for file in files])
     try:
-        explained, found = attribute(model, x, target, methods, references=drawn, seed=seed)
+        explained, found = attribute(model, x, target, methods, references=drawn, seed=seed, precision=precision)
     except (RuntimeError, ValueError) as error:
         raise UserError(f"{name} cannot take a picture of {size} px: {error}") from error
     paths = write(folder, picture.stem, pixels, explained, found)

@@ -83,6 +83,28 @@ def lean(model: nn.Module, inputs: Tensor) -> Iterator[None]:
         yield
 
 
+PRECISIONS = ("float32", "bf16")
+
+
+@contextmanager
+def in_precision(inputs: Tensor, precision: str) -> Iterator[None]:
+    """Passes within the block in this precision: "float32" as the net is, or "bf16" by autocast; sums stay float32.
+
+    bf16 is 3 to 6 times faster where the hardware has it and moves Integrated Gradients by 10 to 30 %: whoever asks for it
+    should print that error beside the result (the study ``cost`` and the command ``attribute`` do).
+
+    Raises:
+        ValueError: another precision.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"unknown precision {precision!r}; there are: {', '.join(PRECISIONS)}")
+    if precision == "float32":
+        yield
+    else:
+        with torch.autocast(inputs.device.type, torch.bfloat16):
+            yield
+
+
 # --- stems ------------------------------------------------------------------------------------------------------------
 
 FEW_CHANNELS = 4  # the CPU library computes output channels in blocks of 16: of a 3-channel input gradient it wastes 13
@@ -95,7 +117,8 @@ def fast_stems(model: nn.Module, inputs: Tensor) -> Iterator[None]:
     AlexNet's 11 x 11 stem is 43 % of its forward and backward pass at 64 px. For first-order gradients with frozen
     parameters; the result differs by rounding only. On other devices and nets without such a layer nothing changes.
     """
-    stems = [m for m in model.modules() if _is_stem(m)] if inputs.device.type == "cpu" else []
+    here = inputs.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+    stems = [m for m in model.modules() if _is_stem(m)] if here else []
     for stem in stems:
         stem.forward = partial(_stem, stem)  # type: ignore[arg-type]  # _is_stem has looked at the type
     try:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from reproduce.attributions.engine import chunk_size
+from reproduce.attributions.engine import chunk_size, in_precision
 from reproduce.attributions.gradients import check_batch, raw_gradient
 
 NOISE_RANGE = (-1.0, 1.0)  # of baselines of uniform noise, in normalised units; IDSDS's code
@@ -76,6 +76,7 @@ def integrated_gradients(
     steps: int = 128,
     quadrature: str = "gauss_legendre",
     chunk: int | None = None,
+    precision: str = "float32",
     create_graph: bool = False,
 ) -> Tensor:
     """Integrated Gradients along the straight path from ``baseline`` to ``inputs``.
@@ -90,13 +91,14 @@ def integrated_gradients(
         quadrature:   a key of QUADRATURES.
         chunk:        most points evaluated at once; memory grows with it, the result does not change. Default: what
                       suits device, input and model (``engine.chunk_size``).
+        precision:    of the passes: "float32", or "bf16", which moves the result by 10 to 30 % (``engine.in_precision``).
         create_graph: keep the graph of all steps, to train with a prior on the attributions.
 
     Returns:
         (B, *F). Unit: logits; sums to F(x) - F(x') up to quadrature error.
 
     Raises:
-        ValueError: steps or chunk below 1, an unknown quadrature, inputs that hold NaN or do not fit the targets.
+        ValueError: steps or chunk below 1, an unknown quadrature or precision, inputs that hold NaN or do not fit the targets.
     """
     check_batch(inputs, targets)
     nodes, weights = (torch.from_numpy(v).to(inputs) for v in _rule(quadrature, steps))
@@ -108,7 +110,8 @@ def integrated_gradients(
         a, w = nodes[step].view(-1, *each), weights[step].view(-1, *each)
         return start[images] + a * delta[images], w
 
-    return delta * weighted_gradient_sum(model, inputs, targets, steps, points, chunk, create_graph)
+    with in_precision(inputs, precision):
+        return delta * weighted_gradient_sum(model, inputs, targets, steps, points, chunk, create_graph)
 
 
 def integrated_gradients_noise(
@@ -158,6 +161,7 @@ def expected_gradients(
     samples: int = 1,
     shared: bool = False,
     chunk: int | None = None,
+    precision: str = "float32",
     create_graph: bool = False,
 ) -> Tensor:
     """Expected Gradients: IG averaged over random references and random points of the path (Erion et al. 2021).
@@ -171,6 +175,7 @@ def expected_gradients(
         shared:       one reference and one a for the whole batch, as the released X-DNN code draws them
                       (imagenet/attribution_metrics.py, batch of 2); an image then depends on its place in a batch.
         chunk:        most points evaluated at once; default as for integrated_gradients.
+        precision:    of the passes, as for integrated_gradients.
         create_graph: keep the graph, to train with a prior on the attributions.
 
     Returns:
@@ -198,7 +203,8 @@ def expected_gradients(
         a = alphas[step, images].view(*delta.shape[:2], *[1] * (inputs.ndim - 1))
         return reference + a * delta, delta / samples
 
-    return weighted_gradient_sum(model, inputs, targets, samples, points, chunk, create_graph)
+    with in_precision(inputs, precision):
+        return weighted_gradient_sum(model, inputs, targets, samples, points, chunk, create_graph)
 
 
 def weighted_gradient_sum(

@@ -29,6 +29,7 @@ REFERENCE_STEPS = 300  # of the IG that errors are held against, as in the conve
 STEPS = (1, 4, 16, 64)  # further points of IG on the curve of error over cost
 PEERS_EQUAL = 1e-3  # relative L1 within which ours and captum's are the same result
 CAPTUM = ("input_x_gradient", "integrated_gradients_128", "expected_gradients_128")
+BF16 = "integrated_gradients_128_bf16"
 MANY = 130  # passes from which on a call is timed once, and its memory, bounded by the chunk, is not replayed
 BOUND = 1.15  # times the bound that a method may take
 
@@ -65,6 +66,7 @@ def _calls(run: Run, net: Net, model: nn.Module, inputs: Tensor, targets: Tensor
     calls |= {
         f"integrated_gradients_{s}": partial(integrated_gradients, model, inputs, targets, steps=s) for s in STEPS
     }
+    calls[BF16] = partial(integrated_gradients, model, inputs, targets, steps=128, precision="bf16")
     calls["expected_gradients_128"] = lambda: expected_gradients(
         model, inputs, targets, references=references, generator=run.generator("cost", net.label), samples=128
     )
@@ -131,7 +133,7 @@ def _measure(run: Run, net: Net, tick: Tick, model: nn.Module, images: Images) -
         }
         if count <= MANY:
             row["peak_mib"] = peak_bytes(call, run.device) / 2**20
-        if passes.backward:
+        if passes.backward and name != BF16:  # the bound is that of float32 passes
             row["over_bound"] = min(ours) / (passes.backward * per_pass)
         if peer is not None and (name == "expected_gradients_128" or _equal(peer(), attributions)):
             row["captum"] = [b / a for a, b in zip(ours, theirs, strict=True)]
@@ -178,6 +180,8 @@ def label(name: str) -> str:
     """A method's name in tables: the registry's, or one that this study adds."""
     if name in METHODS:
         return METHODS[name].label
+    if name == BF16:
+        return "IG (128) in bf16"
     kind, _, count = name.rpartition("_")
     return f"{'IG' if kind == 'integrated_gradients' else 'EG'} ({count})"
 
@@ -249,7 +253,7 @@ STUDY = Study(
         "batch. Passes: rows through "
         "the net, counted. Bound: passes times the time of one pass at the best of three batch sizes. Peak: tensor bytes that the call "
         "allocated, replayed from the allocation record. Error: relative L1 to IG with 300 steps, for methods that aim elsewhere a distance "
-        "only. captum runs with its defaults in the same rounds, and its time is shown where its result equals ours within 0.1 % (EG: "
+        "only. bf16: the passes only, by autocast; its error is beside it. captum runs with its defaults in the same rounds, and its time is shown where its result equals ours within 0.1 % (EG: "
         "different draws)."
     ),
     differs="The paper prints no times. Ratios travel between machines, images per second do not.",

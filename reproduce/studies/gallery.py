@@ -40,9 +40,10 @@ def cells(run: Run) -> list[Cell]:
 def _measure(run: Run, net: Net, tick: Tick, model: nn.Module, images: Images) -> Value:
     maps: dict[str, list[Tensor]] = {name: [] for name in METHODS}
     inputs, targets = next(images.batches(len(images), run.device))
+    pool = run.images_for(net, min(max(2, len(images)), len(run.images(net.dataset)))).inputs().to(run.device)
     for i in range(len(images)):  # one image at a time: photographs at 224 px, and the references are its companions
         x, target = inputs[i : i + 1], targets[i : i + 1]
-        others = torch.cat([inputs[:i], inputs[i + 1 :]])
+        others = torch.cat([pool[:i], pool[i + 1 :]])
         eg = partial(
             expected_gradients, references=others, generator=run.generator("gallery", net.label, i), samples=EG_SAMPLES
         )
