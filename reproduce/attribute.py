@@ -176,12 +176,12 @@ def attribute(
                 "--weights of a net trained without biases, or --method integrated_gradients"
             ) from error
         seconds = time.perf_counter() - start
-        error = float(relative_l1(explain(), found.float())) if precision != "float32" else 0.0
+        moved = float(relative_l1(explain(), found.float())) if precision != "float32" else 0.0
         total = float(found.sum())
         gap = abs(total - change) / max(abs(change), 1e-12)
         out.append(
             (
-                Attribution(key, method.label, max(passes.forward, passes.backward), seconds, total, gap, error),
+                Attribution(key, method.label, max(passes.forward, passes.backward), seconds, total, gap, moved),
                 found[0].detach().cpu(),
             )
         )

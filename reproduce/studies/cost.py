@@ -250,11 +250,11 @@ STUDY = Study(
     source="X-DNN Sec. 3 (one pass instead of many); timings are ours",
     protocol=(
         f"Each method of the registry on one batch, {ROUNDS} rounds (one above {MANY} passes) interleaved with plain gradients of the same "
-        "batch. Passes: rows through "
-        "the net, counted. Bound: passes times the time of one pass at the best of three batch sizes. Peak: tensor bytes that the call "
-        "allocated, replayed from the allocation record. Error: relative L1 to IG with 300 steps, for methods that aim elsewhere a distance "
-        "only. bf16: the passes only, by autocast; its error is beside it. captum runs with its defaults in the same rounds, and its time is shown where its result equals ours within 0.1 % (EG: "
-        "different draws)."
+        "batch. Passes: rows through the net, counted. Bound: passes times the time of one pass at the best of three batch sizes. Peak: tensor "
+        "bytes that the call allocated, replayed from the allocation record. Error: relative L1 to IG with 300 steps, for methods that aim "
+        "elsewhere a distance only. bf16: the passes only, by autocast; its error is beside it. captum runs with its defaults in the same "
+        "rounds, and its time is shown where its result equals ours within 0.1 % (EG: different draws). On X-nets: X-Gradient, the other "
+        "methods of one pass, and the IG that it replaces."
     ),
     differs="The paper prints no times. Ratios travel between machines, images per second do not.",
     cells=cells,
