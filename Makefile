@@ -12,13 +12,22 @@ STUDIES := gallery table1 contrast convergence table2 ground-truth nhanes decoy 
 
 DOCUMENTED := "" .xdnn .attributions .metrics .models .datasets .training .studies .report .run .cells .plugins .compare .attribute
 
+# The larger scales fetch first what is not there yet; `python -m reproduce run` never does.
+FETCHED := $(if $(filter-out embedded,$(SCALE)),data)
+
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce-all report data docs list test lint bench bench-check bench-record bench-prove clean $(STUDIES)
+.PHONY: help setup reproduce-all report data docs list test lint bench bench-check bench-history bench-record bench-prove clean $(STUDIES)
 
 help: ## show this
 	@echo "usage: make TARGET [SCALE=embedded|subset|paper] [DEVICE=cpu|cuda] [ARGS='--seed 1']"
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 18
-	@echo "  one study:      make $(STUDIES)" | sed 's/ \([a-z0-9-]*\)$$/ \1/'
+	@echo "  one study:      make $(STUDIES)"
+	@echo
+	@echo "examples"
+	@echo "  make reproduce-all                                    everything that runs without downloads"
+	@echo "  make table1 ARGS='--seed 1'                           one study with other seeds"
+	@echo "  make data table1 SCALE=subset DATA_MIRROR=/mnt/mirror  fetched data, a mirror asked first"
+	@echo "  make bench BASE=main                                  this working tree timed against main"
 
 setup: $(VENV)/.installed ## make .venv from requirements.txt (again only when that file changes)
 
@@ -28,10 +37,10 @@ $(VENV)/.installed: requirements.txt
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-reproduce-all: setup ## every study of SCALE, then the report
+reproduce-all: setup $(FETCHED) ## every study of SCALE, then the report
 	$(PY) -m reproduce run all --scale $(SCALE) --device $(DEVICE) $(ARGS)
 
-$(STUDIES): setup
+$(STUDIES): setup $(FETCHED)
 	$(PY) -m reproduce run $@ --scale $(SCALE) --device $(DEVICE) $(ARGS)
 
 report: setup ## join the result files of SCALE again
@@ -64,11 +73,15 @@ endif
 bench-check: setup ## the gate: passes, ratios and peak bytes against benchmarks/baseline.json
 	$(PY) -m benchmarks.gate check
 
-bench-record: setup ## measure the gate's baseline again (four repetitions)
+bench-history: setup ## draw the ratios of all checks so far into .cache/timings.png
+	$(PY) -m benchmarks.gate history
+
+bench-record: setup ## measure the gate's baseline again (ten repetitions)
 	$(PY) -m benchmarks.gate record
 
-bench-prove: setup ## slow the code down in three ways and show that the gate says so
+bench-prove: setup ## show that the gate catches three slowdowns, and that it is quiet where nothing changed
 	$(PY) -m benchmarks.gate prove
+	$(PY) -m benchmarks.gate alarms
 
 clean: ## remove finished cells and trained nets (results and fetched data stay)
 	rm -rf .cache

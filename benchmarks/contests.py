@@ -16,7 +16,7 @@ from reproduce.models import build
 from reproduce.xdnn import to_x_variant
 
 SIZE = {"classes": 10, "width": 0.25, "image_px": 64}  # the embedded AlexNet
-BATCH, STEPS = 16, 32
+BATCH, STEPS = 8, 16
 EQUAL = 1e-3  # relative L1 within which two float32 results are the same
 
 

@@ -1,8 +1,10 @@
 """The timing gate: ratios taken in one run, passes counted, peak bytes; never seconds of one machine against another's.
 
 python -m benchmarks.gate check            compare with benchmarks/baseline.json; a suspect is measured once more before it fails
-python -m benchmarks.gate record           measure four times and write the baseline: a commit of its own
+python -m benchmarks.gate record           measure ten times and write the baseline: a commit of its own
 python -m benchmarks.gate prove            slow the code down in three ways and show that it is caught
+python -m benchmarks.gate alarms           check ten times on the idle machine and ten times beside a busy process
+python -m benchmarks.gate history          draw the ratios of all checks that were kept
 python -m benchmarks.gate measure          one measurement as JSON on standard output
 python -m benchmarks.gate versus REV       this working tree against a revision, alternately
 """
@@ -16,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,12 +31,15 @@ from reproduce.attributions import gradient
 from reproduce.metrics.memory import peak_bytes
 from reproduce.metrics.statistics import mean_interval
 from reproduce.metrics.timing import counted
+from reproduce.provenance import commit
+from reproduce.report import figures
 
-BASELINE = Path(__file__).parent / "baseline.json"
 ROOT = Path(__file__).resolve().parent.parent
+BASELINE = ROOT / "benchmarks" / "baseline.json"
 THREADS = 1  # one thread: what a second process does on the other core then matters least
-ROUNDS = 3  # interleaved; the fastest of each side counts
-REPETITIONS = 4  # measurements behind a baseline
+ROUNDS = 5  # interleaved; the fastest of each side counts
+REPETITIONS = 10  # measurements behind a baseline
+KEPT = ROOT / ".cache" / "timings"  # what each check measured, for the history
 MARGIN = 1.25  # a ratio fails above the largest of the baseline's repetitions times this
 PEAK_MARGIN = 1.1  # peak bytes are exact on one machine and differ a little between builds
 
@@ -99,9 +105,21 @@ def complaints(measured: Measurement, baseline: dict[str, dict[str, Any]]) -> di
     return out
 
 
-def judge(entries: Sequence[Contest], baseline: dict[str, dict[str, Any]], rounds: int = ROUNDS) -> list[str]:
-    """Sentences about what is worse, after measuring each suspect once more: only what fails twice is said."""
-    suspects = complaints(measure(entries, rounds), baseline)
+def judge(
+    entries: Sequence[Contest],
+    baseline: dict[str, dict[str, Any]],
+    rounds: int = ROUNDS,
+    kept: Measurement | None = None,
+) -> list[str]:
+    """Sentences about what is worse, after measuring each suspect once more: only what fails twice is said.
+
+    Args:
+        kept: filled with what was measured first.
+    """
+    measured = measure(entries, rounds)
+    if kept is not None:
+        kept |= measured
+    suspects = complaints(measured, baseline)
     again = [contest for contest in entries if contest.name in suspects]
     return list(complaints(measure(again, rounds), baseline).values())
 
@@ -110,7 +128,12 @@ def judge(entries: Sequence[Contest], baseline: dict[str, dict[str, Any]], round
 def check() -> None:
     """Exit 1 with a sentence per contest that is worse than the baseline."""
     torch.set_num_threads(THREADS)
-    worse = judge(contests(), json.loads(BASELINE.read_text())["contests"])
+    kept: Measurement = {}
+    worse = judge(contests(), json.loads(BASELINE.read_text())["contests"], kept=kept)
+    KEPT.mkdir(parents=True, exist_ok=True)
+    now = datetime.now(UTC)
+    record = {"date": now.isoformat(timespec="seconds"), "commit": commit()["commit"] or "?", "contests": kept}
+    (KEPT / f"{now:%Y%m%dT%H%M%S}.json").write_text(json.dumps(record, indent=1) + "\n")
     for sentence in worse:
         print(f"slower: {sentence}")
     print(f"{len(worse)} of {len(contests())} contests are worse than the baseline")
@@ -119,7 +142,7 @@ def check() -> None:
 
 @app.command()
 def record() -> None:
-    """Measure four times and write the baseline with every repetition, so that its spread can be seen."""
+    """Measure ten times and write the baseline with every repetition, so that its spread can be seen."""
     torch.set_num_threads(THREADS)
     runs = [measure(contests()) for _ in range(REPETITIONS)]
     table = {
@@ -167,6 +190,48 @@ def _copies(contest: Contest) -> None:
     kept = [torch.zeros(BATCH, 3, 64, 64) for _ in range(STEPS)]
     contest.run()
     kept.clear()
+
+
+@app.command()
+def alarms(runs: int = 10) -> None:
+    """Check again and again what has not changed, idle and beside a process that keeps a core busy; exit 1 on an alarm."""
+    torch.set_num_threads(THREADS)
+    baseline, false = json.loads(BASELINE.read_text())["contests"], 0
+    for where, busy in (("idle", None), ("beside a busy process", [sys.executable, "-c", "while True: pass"])):
+        other = subprocess.Popen(busy) if busy else None
+        try:
+            said = [judge(contests(), baseline) for _ in range(runs)]
+        finally:
+            if other:
+                other.kill()
+                other.wait()
+        count = sum(map(bool, said))
+        false += count
+        print(
+            f"{where}: {count} of {runs} runs raised an alarm",
+            *(s for sentences in said for s in sentences),
+            sep="\n  ",
+        )
+    raise typer.Exit(int(false > 0))
+
+
+@app.command()
+def history(out: Path = ROOT / ".cache" / "timings.png") -> None:
+    """Draw each contest's ratio over the checks that were kept, with the baseline's range behind it."""
+    records = [json.loads(path.read_text()) for path in sorted(KEPT.glob("*.json"))]
+    if not records:
+        raise typer.BadParameter(f"no checks in {KEPT}; `make bench-check` keeps one")
+    baseline = json.loads(BASELINE.read_text())["contests"]
+    fig, axes = figures.subplots(len(baseline), 1, sharex=True, height=1.1 * len(baseline))
+    for ax, (name, usual) in zip(axes, baseline.items(), strict=True):
+        ratios = [record["contests"].get(name, {}).get("ratio", float("nan")) for record in records]
+        ax.axhspan(min(usual["ratios"]), max(usual["ratios"]), color=figures.SKY, alpha=0.4, lw=0)
+        ax.axhline(MARGIN * max(usual["ratios"]), color=figures.VERMILION, lw=0.8, ls="--")
+        ax.plot(range(len(ratios)), ratios, "o-", ms=3, lw=0.8, color=figures.BLACK)
+        ax.set_title(name, loc="left", fontsize=7)
+    axes[-1].set_xticks(range(len(records)), [f"{r['date'][:10]}\n{r['commit'][:7]}" for r in records], fontsize=6)
+    fig.savefig(out)
+    print(f"{len(records)} checks: {out}")
 
 
 @app.command("measure")

@@ -24,11 +24,12 @@ def _git(*arguments: str) -> str | None:
 
 
 @lru_cache(maxsize=1)
-def _commit() -> dict[str, Any]:
-    commit = _git("rev-parse", "HEAD")
+def commit() -> dict[str, Any]:
+    """The code's commit, and whether files differ from it; None where git cannot say."""
+    head = _git("rev-parse", "HEAD")
     # Results are rewritten by every run: they do not make a commit dirty.
     changed = _git("status", "--porcelain", "--", ".", ":(exclude)results")
-    return {"commit": commit, "dirty": bool(changed) if changed is not None else None}
+    return {"commit": head, "dirty": bool(changed) if changed is not None else None}
 
 
 def _cpu() -> str:
@@ -42,7 +43,7 @@ def _cpu() -> str:
 def provenance(*, device: torch.device, threads: int, seed: int) -> dict[str, Any]:
     """JSON for a result file; dates are UTC."""
     hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu()
-    return _commit() | {
+    return commit() | {
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
         "device": device.type,

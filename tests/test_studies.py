@@ -18,9 +18,20 @@ from reproduce.datasets import nhanes as tables
 from reproduce.run import Run
 from reproduce.runner import run_studies
 from reproduce.scales import SCALES, PriorAmount, Scale
-from reproduce.studies import STUDIES, axioms, convergence, decoy, ground_truth, mfaba_table2, nhanes, steps, table1
+from reproduce.studies import (
+    STUDIES,
+    axioms,
+    beyond_images,
+    convergence,
+    decoy,
+    ground_truth,
+    mfaba_table2,
+    nhanes,
+    steps,
+    table1,
+)
 from reproduce.studies.study import Claim, select
-from reproduce.training import priors, right_reasons, supervised
+from reproduce.training import compact, priors, right_reasons, supervised
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -80,6 +91,9 @@ def smoke(tmp_path, monkeypatch):
         datasets.DATASETS, "blobs", Dataset(blobs, lambda store: {"blobs": 1}, 64, 2, "made here", ("train", "test"))
     )
     monkeypatch.setitem(supervised.RECIPES, ("blobs", "alexnet"), supervised.Recipe(epochs=2, learning_rate=2e-3))
+    monkeypatch.setattr(beyond_images, "SEEDS", 1)
+    monkeypatch.setattr(beyond_images, "JUDGED", 16)
+    monkeypatch.setattr(compact, "EPOCHS", 1)
     monkeypatch.setattr(table1, "FLOAT64_IMAGES", 2)  # float64 convolutions are slow
     monkeypatch.setattr(convergence, "STEPS", (1, 2, 4, 8, 16, 128))
     monkeypatch.setattr(convergence, "REFERENCE_SAMPLES", 128)

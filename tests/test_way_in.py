@@ -243,6 +243,15 @@ def test_a_plugin_that_does_not_fit_is_refused(clean_plugins, tmp_path, text, me
         plugins.load(tmp_path / "none.py")
 
 
+def test_bf16_prints_its_error_beside_the_result(folder):
+    output = explain(folder, "--method", "integrated_gradients,gradient", "--precision", "bf16").output
+    errors = [m["error"] for m in json.loads((folder / "out" / "photo.json").read_text())["methods"]]
+    assert "error of bf16" in output and all(0 < error < 0.2 for error in errors)
+    assert "error of bf16" not in explain(folder, "--method", "gradient").output
+    with pytest.raises(UserError, match="unknown precision 'bf61'; did you mean 'bf16'"):
+        explain(folder, "--precision", "bf61")
+
+
 def test_a_plugin_s_method_explains_a_picture_and_loading_it_twice_does_nothing(clean_plugins, folder):
     for _ in range(2):
         explain(folder, "--method", "squared_gradient,gradient", "--plugin", ROOT / "examples/my_method.py")
