@@ -217,6 +217,12 @@ def test_the_generator_decides_a_stochastic_method(name, x_net, batch, reference
 
 
 @pytest.mark.parametrize("name", METHODS)
+def test_no_images_have_no_attributions(name, x_net, batch, references):
+    inputs, targets = batch
+    assert run(name, x_net, inputs[:0], targets[:0], references).shape == inputs[:0].shape
+
+
+@pytest.mark.parametrize("name", METHODS)
 def test_passes_are_counted_exactly(name, x_net, batch, references):
     inputs, targets = batch
     points = 0

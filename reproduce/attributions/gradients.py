@@ -53,7 +53,7 @@ def x_gradient(
     """
     logits, grad = _logits_and_gradient(model, inputs, targets, create_graph=create_graph)
     attributions = inputs * grad
-    if check:
+    if check and len(inputs):
         _check_euler(attributions.detach(), logits.detach(), type(model).__name__)
     return attributions
 

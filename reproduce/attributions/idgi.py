@@ -41,7 +41,7 @@ def idgi(
     chunk = chunk_size(model, inputs, chunk)
     start = torch.as_tensor(baseline, dtype=inputs.dtype, device=inputs.device).broadcast_to(inputs.shape)
     parts = [
-        _idgi(model, *part, steps, max(1, chunk // len(part[0])))
+        _idgi(model, *part, steps, max(1, chunk // max(1, len(part[0]))))
         for part in zip(inputs.split(chunk), start.split(chunk), targets.split(chunk), strict=True)
     ]
     return torch.cat(parts) if len(inputs) else torch.zeros_like(inputs)
