@@ -41,8 +41,9 @@ def idgi(
     chunk = chunk_size(model, inputs, chunk)
     start = torch.as_tensor(baseline, dtype=inputs.dtype, device=inputs.device).broadcast_to(inputs.shape)
     parts = [
-        _idgi(model, *part, steps, max(1, chunk // max(1, len(part[0]))))
+        _idgi(model, *part, steps, max(1, chunk // len(part[0])))
         for part in zip(inputs.split(chunk), start.split(chunk), targets.split(chunk), strict=True)
+        if len(part[0])  # no images are split into one part without any
     ]
     return torch.cat(parts) if len(inputs) else torch.zeros_like(inputs)
 
