@@ -63,6 +63,12 @@ def _activations_of(model: nn.Module, one: Tensor) -> int:
     return known[shape]
 
 
+def like(points: Tensor, inputs: Tensor) -> Tensor:
+    """``points`` (N, *F) in the memory layout of ``inputs`` (B, *F): picking references loses channels last, and with it speed."""
+    last = inputs.ndim == 4 and inputs.is_contiguous(memory_format=torch.channels_last)
+    return points.contiguous(memory_format=torch.channels_last) if last else points
+
+
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
     """No graph is kept for the parameters: saves the memory that their gradients would need."""

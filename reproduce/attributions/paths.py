@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from reproduce.attributions.engine import chunk_size, in_precision
+from reproduce.attributions.engine import chunk_size, in_precision, like
 from reproduce.attributions.gradients import check_batch, raw_gradient
 
 NOISE_RANGE = (-1.0, 1.0)  # of baselines of uniform noise, in normalised units; IDSDS's code
@@ -231,7 +231,7 @@ def weighted_gradient_sum(
         for k in range(0, steps, stride):
             at, weight = points(images, slice(k, min(k + stride, steps)))
             # (K, B, *F) -> (K * B, *F) and back
-            flat, label = at.flatten(0, 1), targets[images].repeat(len(at))
+            flat, label = like(at.flatten(0, 1), inputs), targets[images].repeat(len(at))
             grads = raw_gradient(model, flat, label, create_graph=create_graph)[1].unflatten(0, at.shape[:2])
             total = total + (weight * grads).sum(0) if create_graph else total.add_((weight * grads).sum(0))
         parts.append(total)

@@ -30,7 +30,7 @@ from reproduce.metrics.timing import clocked, counted
 from reproduce.report import figures
 from reproduce.report.tables import wide
 from reproduce.run import Net, Run
-from reproduce.studies.study import Claim, Study, select
+from reproduce.studies.study import Claim, NotRun, Study, select
 
 VERSION = 3
 REPEATS = 5  # calls of a method, each beside a plain gradient
@@ -197,6 +197,8 @@ def figure(rows: pd.DataFrame, values: list[Value]) -> Figure:
 
 def _times(rows: pd.DataFrame, slower: str, batching: str) -> dict[str, tuple[float, float]]:
     """Per net, how many times fewer images a second a method explains than the faster and the slower MFABA."""
+    if batching not in set(rows.get("batching", ())):
+        raise NotRun(f"{max(PUBLISHED_BATCH.values())} images of a net are timed at the scales subset and paper")
     part = select(rows, metric="images_per_second", variant="regular", batching=batching)
     select(part, method=slower)
     found = {}
