@@ -91,9 +91,9 @@ SCALES: dict[str, Scale] = {
                 "digits-on-photos",
                 {"alexnet": 0.25, "vgg16": 0.125, "resnet50": 0.125},
                 "trained",
-                {"table1": 1_000, "mard": 96, "convergence": 8, "contrast": 1_000, ("gallery", "alexnet"): 3,
+                {"table1": 1_000, "mard": 80, "convergence": 6, ("convergence", "alexnet"): 8, "contrast": 1_000, ("gallery", "alexnet"): 3,
                  "table2": 200, ("table2", "alexnet"): 500, "ground-truth": 200, ("ground-truth", "alexnet"): 500,
-                 "mfaba-table1": 100, "axioms": 1, "steps": 10, ("cost", "alexnet"): 4},
+                 "mfaba-table1": 100, "axioms": 1, "steps": 8, ("cost", "alexnet"): 4},
             ),
             Testbed(
                 "imagenet-20", {"efficientnet_lite0": 1.0}, "package",
@@ -101,7 +101,7 @@ SCALES: dict[str, Scale] = {
             ),
             Testbed("imagenet-20-32px", {"torchvision_resnet50": 1.0}, "untrained", {"mfaba-table2": 4}),
         ),
-        priors=PriorAmount(("nhanes2017",), repetitions=30, sweep_repetitions=15, references=16, decoy_seeds=5),
+        priors=PriorAmount(("nhanes2017",), repetitions=30, sweep_repetitions=12, references=16, decoy_seeds=5),
     ),
     "subset": Scale(
         "subset",

@@ -30,7 +30,7 @@ from reproduce.studies.study import Claim, NotRun, Study, select
 VERSION = 1
 FUNCTIONS_MODEL = "papers' functions"
 FUNCTIONS, FUNCTION_DRAWS = 4, 30  # random parameters of the papers' functions, and inputs of each
-NETS, NET_DRAWS = 2, 24  # random nets of each kind, and inputs of each
+NETS, NET_DRAWS = 2, 16  # random nets of each kind, and inputs of each
 REFERENCES = 8  # what methods with references draw from
 NOISE_BASELINES = 64  # baselines that the mean output of IG-U's end point is taken over
 DEAD = 0.1  # share of an input's numbers that the net under test does not see

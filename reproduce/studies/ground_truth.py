@@ -34,13 +34,13 @@ from reproduce.studies.maps import (
 from reproduce.studies.study import Claim, Study, select
 
 VERSION = 1
-INFIDELITY_IMAGES = 100  # at most; 20 forward passes an image and method
+INFIDELITY_IMAGES = 60  # at most; 20 forward passes an image and method
 COUNTED_FROM = (
     "zero",
     "references",
     None,
 )  # end points that the gap is measured to; None: of a method that claims no sum
-SENSITIVITY_IMAGES = 5  # at most; 11 attributions an image and method, of IG 1,408 passes
+SENSITIVITY_IMAGES = 3  # at most; 11 attributions an image and method, of IG 1,408 passes
 RANKED_BY = (
     "kpm",
     "knm",

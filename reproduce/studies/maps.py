@@ -13,16 +13,17 @@ from reproduce.datasets import Images
 from reproduce.metrics.agreement import relative_l1
 from reproduce.run import Net, Run
 
-VERSION = 2
+VERSION = 3
 # The methods of X-DNN Sec. 4.2, keys of attributions.METHODS. Add a key and both studies judge it too, on every net on which it
 # is defined: its cost is its passes, and 96 forward passes an image for the mask metrics. Methods of plugins are added.
 JUDGED = ("random", "gradient", "expected_gradients_1", "input_x_gradient", "x_gradient", "integrated_gradients_128")
 IG = "integrated_gradients_128"
-# Later path methods, on the paper's pair of nets and every twentieth image: they cost as many passes as IG, each.
+# Later path methods, on the paper's pair of nets and every fiftieth image: they cost as many passes as IG, each.
 EXTENDED = ("full_grad", "integrated_gradients_noise_128", "idgi_128", "guided_ig_128", "blur_ig_128")
-EXTENDED_MODEL, EXTENDED_SHARE = "alexnet", 20
+EXTENDED_MODEL, EXTENDED_SHARE = "alexnet", 50
 POOL = 256  # references of EG: the last test images, as the released code draws them from the validation set
-# On a homogeneous net IG is X-Gradient, and its 128 passes an image only confirm that: every fifth image is enough.
+# On a homogeneous net IG is X-Gradient, and its 128 passes an image only confirm that; random maps are a control whose 96
+# forward passes an image tell nothing about the image. Every fifth is enough for both.
 CONFIRM_SHARE = 5
 
 
@@ -47,7 +48,7 @@ def count_for(name: str, variant: str, images: int) -> int:
     """On how many of the first ``images`` a method is run."""
     if name in EXTENDED:
         return -(-images // EXTENDED_SHARE)
-    return -(-images // CONFIRM_SHARE) if name == IG and homogeneous(variant) else images
+    return -(-images // CONFIRM_SHARE) if name == "random" or (name == IG and homogeneous(variant)) else images
 
 
 def maps(run: Run, net: Net, images: int) -> Cell:

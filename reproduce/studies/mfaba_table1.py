@@ -40,7 +40,7 @@ from reproduce.report.tables import wide
 from reproduce.run import Net, Run
 from reproduce.studies.study import Claim, NotRun, Study, select
 
-VERSION = 3
+VERSION = 4
 STEPS = 16  # of a curve where the scale estimates nothing of the paper's; there a step is RELEASED_STEP pixels
 BATCH = 50  # images explained together: does not change a number
 STANDARD = ("gradient", "ig", "big", "agi", "mfaba_sharp", "input_x_gradient")  # ranked by pixel as well
@@ -52,7 +52,7 @@ Build = Callable[[tuple[float, ...], tuple[float, ...]], Callable[..., Tensor]]
 class Row:
     """A line of the table: a method in a protocol. ``build(mean, std)`` makes it for normalised inputs.
 
-    heavy: is it left out where passes are dear: on all nets but AlexNet where the nets are not the paper's?
+    heavy: is it left out where the table is cut short?
     """
 
     label: str
@@ -121,7 +121,7 @@ def cells(run: Run) -> list[Cell]:
     return [
         run.cell(
             "mfaba-table1", VERSION, net, partial(_measure, run, net), images=count, seconds=25 if net.variant == "regular" else 5,
-            step=_step(run, net), methods=_methods(net), standard=STANDARD, seed=run.seed,
+            step=_step(run, net), methods=_methods(net), standard=_by_pixel(net), seed=run.seed,
         )
         for net, count in run.nets("mfaba-table1")
     ]  # fmt: skip
@@ -130,8 +130,19 @@ def cells(run: Run) -> list[Cell]:
 def _methods(net: Net) -> list[str]:
     if net.variant != "regular":
         return list(ON_X_NETS)
-    dear = net.weights != "torchvision" and net.model != "alexnet"
-    return [name for name, row in ROWS.items() if name != "x_gradient" and not (row.heavy and dear)]
+    return [name for name, row in ROWS.items() if name != "x_gradient" and not (row.heavy and _short(net))]
+
+
+def _short(net: Net) -> bool:
+    """Is the table of this net cut short? AlexNet stands for our own nets; the paper's nets have all of it."""
+    return net.weights != "torchvision" and net.model != "alexnet"
+
+
+def _by_pixel(net: Net) -> list[str]:
+    """The methods whose pixels are ranked once over channels, too."""
+    if net.variant != "regular":
+        return list(ON_X_NETS)
+    return [] if _short(net) else list(STANDARD)
 
 
 def _step(run: Run, net: Net) -> int:
@@ -150,7 +161,8 @@ def _measure(run: Run, net: Net, tick: Tick, model: nn.Module, images: Images) -
         except NotSupportedError as reason:
             value["refused"][name] = str(reason)
         tick((done + 1) / (len(names) + 1))
-    return value | {"walks": _walks(model, images, names)}
+    walked = [name for name in names if name in WALKS and not (name == "mfaba_smooth" and _short(net))]
+    return value | {"walks": _walks(model, images, walked)}
 
 
 def _judge(run: Run, net: Net, model: nn.Module, images: Images, name: str, step: int) -> Value:
@@ -168,7 +180,7 @@ def _judge(run: Run, net: Net, model: nn.Module, images: Images, name: str, step
         explained.append((inputs, attributions, passes))
         ratios.append(seconds / plain)
     for inputs, attributions, _ in explained:
-        for ranking in ("channels", "pixels") if name in STANDARD or net.variant != "regular" else ("channels",):
+        for ranking in ("channels", "pixels") if name in _by_pixel(net) else ("channels",):
             curves = insertion_deletion(model, inputs, attributions, step=step, ranking=ranking, substrate=black)
             found[ranking].append(curves)
     out: Value = {
@@ -195,7 +207,7 @@ def _walks(model: nn.Module, images: Images, names: list[str]) -> Value:
     device = next(model.parameters()).device
     net = PixelNet(model, images.mean, images.std)
     out: Value = {}
-    for name in (name for name in names if name in WALKS):
+    for name in names:
         options = WALKS[name]
         legs, crossed, gaps = [], [], []
         for inputs, _ in images.batches(BATCH, device):

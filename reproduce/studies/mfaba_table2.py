@@ -33,7 +33,7 @@ from reproduce.run import Net, Run
 from reproduce.studies.study import Claim, NotRun, Study, select
 
 VERSION = 3
-REPEATS = 5  # calls of a method, each beside a plain gradient
+REPEATS = 3  # calls of a method, each beside a plain gradient
 SAME = 1e-2  # relative L1 of an image's attributions alone and in its batch; float32 walks amplify rounding
 LONG = 1.0  # seconds: a method that has run for as long is not called again
 

@@ -25,7 +25,7 @@ from reproduce.training.priors import Prior
 VERSION = 1
 STRENGTHS = (1e-2, 1e-1, 1e0, 1e1, 1e2)  # run_sparsity_experiments.py; the strength is chosen among these
 EXTRA_STRENGTHS = {  # extension: finer, where the Gini term of the paper's grid already outweighs the loss at 1
-    "nhanes2017": (3e-3, 3e-2, 3e-1),
+    "nhanes2017": (3e-2, 3e-1),
     "nhanes1-shap-18": (3e-3, 3e-2, 3e-1),
     "nhanes1-shap-79": (3e-2, 3e-1),
 }

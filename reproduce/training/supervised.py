@@ -36,7 +36,7 @@ DIGITS = "digits-on-photos"  # digits must not be mirrored
 RECIPES: dict[tuple[str, str], Recipe] = {
     (DIGITS, "alexnet"): Recipe(epochs=5, learning_rate=2e-3),
     (DIGITS, "vgg16"): Recipe(epochs=3, learning_rate=7e-4),
-    (DIGITS, "resnet50"): Recipe(epochs=3, learning_rate=4e-3),
+    (DIGITS, "resnet50"): Recipe(epochs=4, learning_rate=4e-3),
     ("cifar10", "alexnet"): Recipe(epochs=14, learning_rate=2e-3, jitter=4),
     ("cifar10", "vgg16"): Recipe(epochs=14, learning_rate=7e-4, jitter=4),
     ("cifar10", "resnet50"): Recipe(epochs=14, learning_rate=4e-3, jitter=4),
