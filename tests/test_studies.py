@@ -91,6 +91,8 @@ def smoke(tmp_path, monkeypatch):
         datasets.DATASETS, "blobs", Dataset(blobs, lambda store: {"blobs": 1}, 64, 2, "made here", ("train", "test"))
     )
     monkeypatch.setitem(supervised.RECIPES, ("blobs", "alexnet"), supervised.Recipe(epochs=2, learning_rate=2e-3))
+    monkeypatch.setattr(mfaba_table2, "EQUAL_BATCH", 1)
+    monkeypatch.setattr(mfaba_table2, "PUBLISHED_BATCH", dict.fromkeys(mfaba_table2.METHODS, 2))
     monkeypatch.setattr(beyond_images, "SEEDS", 1)
     monkeypatch.setattr(beyond_images, "JUDGED", 16)
     monkeypatch.setattr(compact, "EPOCHS", 1)
@@ -224,6 +226,22 @@ def test_reported_values_stand_beside_ours_only_where_the_scale_estimates_them(s
             assert "in the paper" in (smoke.results / "table1.md").read_text()
         else:
             assert rows.isna().all()
+
+
+def test_a_method_that_mixes_its_batch_is_not_given_a_time(smoke, monkeypatch):
+    def mixed(model, inputs, targets):
+        return inputs * inputs.mean(0, keepdim=True)
+
+    net, _ = smoke.nets("mfaba-table2")[0]
+    model, images = smoke._untrained(net).eval(), smoke.images("blobs", count=2)
+    inputs = images.inputs()
+    for method, good in ((mixed, False), (lambda model, x, t: x.square(), True)):
+        monkeypatch.setitem(mfaba_table2.METHODS, "gradient", ("SM", method, {}))
+        assert mfaba_table2._time(smoke, "gradient", model, inputs, images)["good"] == good
+    rows = mfaba_table2.rows([{"net": {"dataset": "blobs", "model": "alexnet", "variant": "regular"}, "refused": {}, "timed": [
+        {"method": "gradient", "batching": "equal", "seconds": [1.0], "plain": [1.0], "forward": 1, "backward": 1, "batch": 2, "good": False}
+    ]}])  # fmt: skip
+    assert set(rows["metric"]) == {"forward_passes", "backward_passes", "refused"}
 
 
 # --- the house ---

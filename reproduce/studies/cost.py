@@ -214,7 +214,7 @@ def figure(rows: pd.DataFrame, values: list[Value]) -> Figure:
                 curve["relative_time"], curve["error"].clip(lower=1e-8), color=style["color"], ls=style["ls"], lw=0.9
             )
             for name, text in named.items():
-                if name in part.index and not (variant == "regular" and name == "x_gradient"):
+                if name in part.index and name != ("x_gradient" if variant == "regular" else "input_x_gradient"):
                     ax.annotate(text, (part.loc[name, "relative_time"], error[name]), fontsize=6, xytext=(3, 3),
                                 textcoords="offset points")  # fmt: skip
         ax.set(xscale="log", yscale="log", title=figures.MODEL_LABEL.get(model, model), xlabel="time / one gradient")

@@ -348,7 +348,7 @@ def _band(ax: object, curves: np.ndarray, colour: str, name: str) -> None:
     mean, half = curves.mean(0), 1.96 * curves.std(0) / len(curves) ** 0.5
     style = figures.variant_line("x" if name == "x_gradient" else "regular") | {"color": colour}
     ax.plot(share, mean, lw=1.2, label=ROWS[name].label, **style)  # type: ignore[attr-defined]
-    ax.fill_between(share, mean - half, mean + half, color=colour, alpha=0.12, lw=0)  # type: ignore[attr-defined]
+    ax.fill_between(share, np.clip(mean - half, 0, 1), np.clip(mean + half, 0, 1), color=colour, alpha=0.12, lw=0)  # type: ignore[attr-defined]
 
 
 def _best(rows: pd.DataFrame, **where: object) -> dict[str, tuple[str, pd.Series]]:
