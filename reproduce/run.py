@@ -89,8 +89,8 @@ class Run:
         return TABLES[name].missing(self.store)
 
     def missing_parts(self) -> dict[str, str]:
-        """Data sets and tables of the scale that are not there -> why."""
-        beds = {bed.dataset: self.missing(bed) for bed in self.scale.testbeds}
+        """Testbeds and tables of the scale that are not there -> why."""
+        beds = {f"{bed.dataset} with {bed.weights} weights": self.missing(bed) for bed in self.scale.testbeds}
         tables = {name: self.missing_table(name) for name in self.scale.priors.tables}
         return {name: reason for name, reason in (beds | tables).items() if reason}
 

@@ -142,7 +142,7 @@ def _judge(study: Study, rows: pd.DataFrame, run: Run) -> list[dict[str, str]]:
             holds, measured = claim.judge(rows)
             verdict = REPRODUCED if holds else NOT_REPRODUCED
         except NotRun as reason:
-            missing = run.missing_parts().values() if rows.empty else ()
+            missing = run.missing_parts().values()
             measured, verdict = "", f"not run: {'; '.join(missing) or reason}"
         out.append(
             {"study": study.name, "claim": claim.text, "source": claim.source, "reported": claim.reported,

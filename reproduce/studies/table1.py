@@ -52,7 +52,7 @@ def cells(run: Run) -> list[Cell]:
 
 def _cell(run: Run, net: Net, mard_images: int, part: range) -> Cell:
     return run.cell(
-        "table1", VERSION, net, partial(_measure, mard_images=mard_images, is_x=net.variant != "regular"), images=part, seconds=15,
+        "table1", VERSION, net, partial(_measure, mard_images=mard_images, is_x=net.variant == "x"), images=part, seconds=15,
         ig_steps=IG_STEPS, mard_batch=MARD_BATCH, mard_images=mard_images, float64=[FLOAT64_IMAGES, FLOAT64_STEPS],
     )  # fmt: skip
 
