@@ -23,9 +23,10 @@ def block(name: str) -> str:
     return found[1].strip()
 
 
-def test_the_main_table_is_the_tracked_one():
-    tracked = (ROOT / "results" / "embedded" / "table1.md").read_text()
-    assert block("table1") in tracked and block("table1").count("\n") >= 7
+@pytest.mark.parametrize(("name", "scale"), [("table1", "embedded"), ("subset", "subset")])
+def test_the_tables_are_the_tracked_ones(name, scale):
+    tracked = (ROOT / "results" / scale / "table1.md").read_text()
+    assert block(name) in tracked and block(name).count("\n") >= 7
 
 
 def test_the_quickstart_is_the_example():
