@@ -101,7 +101,7 @@ SCALES: dict[str, Scale] = {
             ),
             Testbed("imagenet-20-32px", {"torchvision_resnet50": 1.0}, "untrained", {"mfaba-table2": 4}),
         ),
-        priors=PriorAmount(("nhanes2017",), repetitions=30, sweep_repetitions=12, references=16, decoy_seeds=5),
+        priors=PriorAmount(("nhanes2017",), repetitions=30, sweep_repetitions=10, references=16, decoy_seeds=5),
     ),
     "subset": Scale(
         "subset",
