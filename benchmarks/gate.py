@@ -105,20 +105,15 @@ def complaints(measured: Measurement, baseline: dict[str, dict[str, Any]]) -> di
     return out
 
 
-def judge(
-    entries: Sequence[Contest],
-    baseline: dict[str, dict[str, Any]],
-    rounds: int = ROUNDS,
-    kept: Measurement | None = None,
-) -> list[str]:
-    """Sentences about what is worse, after measuring each suspect once more: only what fails twice is said.
+def judge(entries: Sequence[Contest], baseline: dict[str, dict[str, Any]], rounds: int = ROUNDS) -> list[str]:
+    """Measure, and say in sentences what is worse."""
+    return confirmed(measure(entries, rounds), entries, baseline, rounds)
 
-    Args:
-        kept: filled with what was measured first.
-    """
-    measured = measure(entries, rounds)
-    if kept is not None:
-        kept |= measured
+
+def confirmed(
+    measured: Measurement, entries: Sequence[Contest], baseline: dict[str, dict[str, Any]], rounds: int = ROUNDS
+) -> list[str]:
+    """Sentences about what is worse, after measuring each suspect once more: only what fails twice is said."""
     suspects = complaints(measured, baseline)
     again = [contest for contest in entries if contest.name in suspects]
     return list(complaints(measure(again, rounds), baseline).values())
@@ -128,15 +123,16 @@ def judge(
 def check() -> None:
     """Exit 1 with a sentence per contest that is worse than the baseline."""
     torch.set_num_threads(THREADS)
-    kept: Measurement = {}
-    worse = judge(contests(), json.loads(BASELINE.read_text())["contests"], kept=kept)
+    entries = contests()
+    measured = measure(entries)
     KEPT.mkdir(parents=True, exist_ok=True)
     now = datetime.now(UTC)
-    record = {"date": now.isoformat(timespec="seconds"), "commit": commit()["commit"] or "?", "contests": kept}
+    record = {"date": now.isoformat(timespec="seconds"), "commit": commit()["commit"] or "?", "contests": measured}
     (KEPT / f"{now:%Y%m%dT%H%M%S}.json").write_text(json.dumps(record, indent=1) + "\n")
+    worse = confirmed(measured, entries, json.loads(BASELINE.read_text())["contests"])
     for sentence in worse:
         print(f"slower: {sentence}")
-    print(f"{len(worse)} of {len(contests())} contests are worse than the baseline")
+    print(f"{len(worse)} of {len(entries)} contests are worse than the baseline")
     raise typer.Exit(int(bool(worse)))
 
 

@@ -139,6 +139,7 @@ class Run:
             "training": supervised.RECIPE_VERSION,
             "net": asdict(net),
             "data": DATASETS[net.dataset].key(self.store),
+            # Without what a recipe leaves out, so that a new knob keeps the nets that do not use it.
             "recipe": {name: value for name, value in asdict(recipe).items() if value is not None},
         } | (plugins.key() if net.model in plugins.added("MODELS") else {})
         return Cell(

@@ -114,9 +114,8 @@ def write_study(study: Study, cells: Sequence[Cell], run: Run, console: Console)
     start = time.perf_counter()
     values = [run.cells.get(cell) for cell in cells]
     rows = study.rows(values) if values else pd.DataFrame()
-    if (
-        "reported" in rows
-    ):  # a reported value stands beside what estimates it: not beside nets trained here on other data
+    if "reported" in rows:
+        # A reported value stands beside what estimates it: not beside nets trained here on other data.
         if not run.scale.estimates_paper:
             rows = rows.drop(columns="reported")
         elif "weights" in rows:

@@ -25,7 +25,7 @@ SOUNDS = {  # phone -> how it is usually spelled, longer spellings first
     "JH": r"dg|j|g(?=[eiy])",
     "NG": r"ng|n(?=[kcqx])",
 }
-WORDS_PER_SOUND = {"train": 1_900, "test": 200}
+PER_SOUND = {"test": (0, 200), "train": (200, 2_100)}  # of the words of each sound, shuffled
 
 ELEMENTS = ("C", "N", "O", "S", "P", "F", "Cl", "Br", "I")
 MOST_ATOMS, MOST_HYDROGENS = 32, 3
@@ -89,14 +89,12 @@ def spelled_sounds(split: str) -> Examples:
     for word, sound in _pronounced().items():
         by_sound[sound].append(word)
     generator = torch.Generator().manual_seed(SPLIT_SEED)
-    first, count = (
-        (0, WORDS_PER_SOUND["test"]) if split == "test" else tuple(WORDS_PER_SOUND[s] for s in ("test", "train"))
-    )
+    first, last = PER_SOUND[split]
     words, targets = [], []
     for number, among in enumerate(by_sound.values()):
-        order = torch.randperm(len(among), generator=generator)[first : first + count].tolist()
+        order = torch.randperm(len(among), generator=generator)[first:last].tolist()
         words += [among[i] for i in order]
-        targets += [number] * count
+        targets += [number] * (last - first)
     inputs = torch.zeros(len(words), LONGEST, len(LETTERS))
     truth = torch.zeros(len(words), LONGEST, dtype=torch.bool)
     for n, (word, target) in enumerate(zip(words, targets, strict=True)):

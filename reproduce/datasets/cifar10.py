@@ -52,15 +52,17 @@ def load(split: str, cells: Cells, store: Store) -> Images:
         WrongHash: an archive is not the one that the manifest names.
     """
     value = cells.get(_cell(split, store))
-    mean, std = (cells.get(_cell("train", store))[name] for name in ("mean", "std"))
-    return Images(value["images"], value["targets"], mean, std, classes=len(CLASSES))
+    return Images(value["images"], value["targets"], value["mean"], value["std"], classes=len(CLASSES))
 
 
 def _cell(split: str, store: Store) -> Cell:
-    return Cell(f"data cifar10 {split}", {"split": split} | key(store), partial(_decode, split, store), seconds=15)
+    needs = () if split == "train" else (_cell("train", store),)  # whose statistics normalise both
+    return Cell(
+        f"data cifar10 {split}", {"split": split} | key(store), partial(_decode, split, store), needs, seconds=15
+    )
 
 
-def _decode(split: str, store: Store, tick: Tick) -> Value:
+def _decode(split: str, store: Store, tick: Tick, *train: Value) -> Value:
     for name, read in ((BINARY, _binary), (JPEG, _tar)):
         if (store.folder / name).exists():
             images, targets = read(store.path(manifest()[0][name]), split)
@@ -70,9 +72,13 @@ def _decode(split: str, store: Store, tick: Tick) -> Value:
         named = ((path.parent.name, path.read_bytes()) for path in sorted(_files(folder, split)))
         images, targets = _pictures(named, f"{folder / split}")
     order = torch.randperm(len(targets), generator=torch.Generator().manual_seed(SHUFFLE_SEED))
+    statistics = {name: train[0][name] for name in ("mean", "std")} if train else _statistics(images)
+    return {"images": images[order], "targets": targets[order]} | statistics
+
+
+def _statistics(images: Tensor) -> Value:
     numbers = images.float() / 255
-    return {"images": images[order], "targets": targets[order], "mean": numbers.mean((0, 2, 3)).tolist(),
-            "std": numbers.std((0, 2, 3)).tolist()}  # fmt: skip
+    return {"mean": numbers.mean((0, 2, 3)).tolist(), "std": numbers.std((0, 2, 3)).tolist()}
 
 
 def _files(folder: Path, split: str) -> list[Path]:

@@ -299,22 +299,22 @@ def fetch_all(
     """Fetch what a scale needs; a file that cannot be had keeps none of the others from being fetched.
 
     Args:
-        done: told each file that is new, with its number.
+        done: told the name of each file that is new.
 
     Returns:
-        The files that the scale needs now that stand-ins are known, and why, by name, for those that are not there.
+        The files that the scale needs, stand-ins known, and why, by name, for those that are not there.
     """
     failed: dict[str, str] = {}
-    for file in needed(scale, files, store):
-        if any(other.instead_of == file.name and store.has(other) for other in files):
-            continue
-        try:
-            fresh = not store.has(file)
-            store.fetch(file)
-            if fresh:
-                done(file.name)
-        except UserError as error:
-            failed[file.name] = str(error)
-    optional = {file.name for file in files if file.instead_of and not store.has(file)}
-    wanted = [file for file in needed(scale, files, store) if file.name not in optional]
-    return wanted, {name: reason for name, reason in failed.items() if name not in optional}
+    for stands_in in (True, False):  # stand-ins first: where one can be had, ``needed`` leaves the other file out
+        for file in needed(scale, files, store):
+            if bool(file.instead_of) != stands_in:
+                continue
+            try:
+                fresh = not store.has(file)
+                store.fetch(file)
+                if fresh:
+                    done(file.name)
+            except UserError as error:
+                failed[file.name] = str(error)
+    wanted = [file for file in needed(scale, files, store) if not file.instead_of or store.has(file)]
+    return wanted, {file.name: failed[file.name] for file in wanted if file.name in failed}

@@ -35,11 +35,8 @@ from reproduce.studies.study import Claim, Study, select
 
 VERSION = 1
 INFIDELITY_IMAGES = 60  # at most; 20 forward passes an image and method
-COUNTED_FROM = (
-    "zero",
-    "references",
-    None,
-)  # end points that the gap is measured to; None: of a method that claims no sum
+# End points that the completeness gap is measured to; None is that of a method that claims no sum.
+COUNTED_FROM = ("zero", "references", None)
 SENSITIVITY_IMAGES = 3  # at most; 11 attributions an image and method, of IG 1,408 passes
 RANKED_BY = (
     "kpm",

@@ -22,10 +22,8 @@ VERSION = 2
 IG_STEPS = 128  # Gauss-Legendre points, zero baseline in normalised space; imagenet/val.py
 MARD_BATCH = 16  # part of the definition: MARD is a ratio of batch means; val.py's default
 EVAL_BATCH = 250  # forward passes only: does not change a number
-FLOAT64_IMAGES, FLOAT64_STEPS = (
-    MARD_BATCH,
-    32,
-)  # float64 is slow; one batch decides at 1e-9, and on X-nets steps do not matter
+# float64 convolutions are slow; one batch decides at 1e-9, and on X-nets the number of steps does not matter
+FLOAT64_IMAGES, FLOAT64_STEPS = MARD_BATCH, 32
 
 # X-DNN Table 1, ImageNet validation; percent. paper-facts: read from the paper's table.
 REPORTED = {
