@@ -66,7 +66,8 @@ def read_picture(path: Path, size: int, preprocessing: dict[str, object]) -> tup
     if not path.is_file():
         raise UserError(f"{path} is not a file; name a picture, e.g. photo.jpg")
     try:
-        Image.open(path).verify()
+        with Image.open(path) as file:
+            file.load()  # all of it: the header of a file that was cut short is whole
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise UserError(f"{path} cannot be read as a picture ({error}); use a PNG or a JPEG") from error
     pixels = Photographs((path,), round(size * 8 / 7), size, str(preprocessing["interpolation"]))[0:1]

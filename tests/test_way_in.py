@@ -243,6 +243,13 @@ def test_a_plugin_that_does_not_fit_is_refused(clean_plugins, tmp_path, text, me
         plugins.load(tmp_path / "none.py")
 
 
+def test_a_picture_that_was_cut_short_is_named(folder):
+    whole = (folder / "photo.png").read_bytes()
+    (folder / "photo.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match="photo.png cannot be read as a picture .* use a PNG or a JPEG"):
+        explain(folder)
+
+
 def test_bf16_prints_its_error_beside_the_result(folder):
     output = explain(folder, "--method", "integrated_gradients,gradient", "--precision", "bf16").output
     errors = [m["error"] for m in json.loads((folder / "out" / "photo.json").read_text())["methods"]]

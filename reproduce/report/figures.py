@@ -56,11 +56,11 @@ def variant_line(variant: str) -> dict[str, Any]:
 
 
 def variant_bar(variant: str) -> dict[str, Any]:
-    """Bar style of a variant: regular hollow, X filled."""
+    """Bar style of a variant: regular hollow, X filled, wrapped lighter."""
     look = {"capsize": 2, "error_kw": {"lw": 0.8}}
     if variant == "regular":
         return look | {"facecolor": "white", "edgecolor": VERMILION, "hatch": "///"}
-    return look | {"facecolor": BLUE, "edgecolor": BLUE}
+    return look | {"facecolor": SKY if variant == "wrapped" else BLUE, "edgecolor": BLUE}
 
 
 def short(value: float) -> str:

@@ -96,18 +96,16 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def figure(rows: pd.DataFrame, values: list[Value]) -> Figure:
-    """Accuracy and MARD side by side, regular hollow and X filled."""
+    """Accuracy and MARD side by side, regular hollow and beside it its X-variant, or the net wrapped."""
     fig, axes = figures.subplots(1, 2)
     for ax, metric, title in zip(
         axes, ("top1", "mard"), ("Top-1 accuracy (%)", "MARD of IG and Input x Gradient (%)"), strict=True
     ):
         nets = list(dict.fromkeys(zip(rows["model"], rows["dataset"], strict=True)))
-        for shift, variant in ((-0.19, "regular"), (0.19, "x")):
-            part = (
-                rows[(rows["metric"] == metric) & (rows["variant"] == variant)]
-                .groupby(["model", "dataset"], sort=False)
-                .first()
-            )
+        for variant in dict.fromkeys(rows["variant"]):
+            shift = -0.19 if variant == "regular" else 0.19
+            part = rows[(rows["metric"] == metric) & (rows["variant"] == variant)]
+            part = part.groupby(["model", "dataset"], sort=False).first()
             places = [nets.index(net) + shift for net in part.index]
             spread = [part["value"] - part["low"], part["high"] - part["value"]]
             bars = ax.bar(
