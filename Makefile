@@ -49,8 +49,8 @@ report: setup ## join the result files of SCALE again
 data: setup ## compose or fetch, and verify, the data of SCALE
 	$(PY) -m reproduce data --scale $(SCALE)
 
-docs: setup ## API reference from the docstrings into docs/api (the theory is in docs/theory.md)
-	$(PY) -m pdoc --output-directory docs/api $(addprefix reproduce,$(DOCUMENTED))
+docs: setup ## API reference from the docstrings, and the theory, into docs/api
+	$(PY) -m pdoc --docformat google --output-directory docs/api $(addprefix reproduce,$(DOCUMENTED)) '!reproduce.attributions.'
 
 list: setup ## studies, models, methods, data sets, and what is there
 	$(PY) -m reproduce list --scale $(SCALE)

@@ -35,9 +35,10 @@ BASELINE = "zero"  # what completeness is measured against: F(x) - F(0), 0 being
 class Attribution:
     """One method's map and what it cost.
 
-    error:   relative L1 to the same in float32; 0 where that is what was computed.
-    gap:     |sum A - (F(x) - F(0))| / |F(x) - F(0)|: 0 for Integrated Gradients in the limit and for X-Gradient.
-    seconds: one call, after a warm-up pass; measured once.
+    Attributes:
+        error: relative L1 to the same in float32; 0 where that is what was computed.
+        gap: |sum A - (F(x) - F(0))| / |F(x) - F(0)|: 0 for Integrated Gradients in the limit and for X-Gradient.
+        seconds: one call, after a warm-up pass; measured once.
     """
 
     method: str

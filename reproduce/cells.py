@@ -31,11 +31,12 @@ Tick = Callable[[float], None]  # a running cell reports the share of its work t
 class Cell:
     """One piece of work.
 
-    name:     what the progress line says.
-    key:      JSON: protocol constants, data, model, seed, version; together with the keys of ``needs`` it decides the value.
-    compute:  ``compute(tick, *values_of_needs) -> Value``.
-    needs:    cells whose values it is computed from.
-    seconds:  a guess on 2 cores; only the progress bar's time estimate uses it.
+    Attributes:
+        name: what the progress line says.
+        key: JSON: protocol constants, data, model, seed, version; with the keys of ``needs`` it decides the value.
+        compute: ``compute(tick, *values_of_needs) -> Value``.
+        needs: cells whose values it is computed from.
+        seconds: a guess on 2 cores; only the progress bar's time estimate uses it.
     """
 
     name: str

@@ -16,10 +16,11 @@ ROUNDING = 2e-3  # relative: CSVs keep four digits, and a value without an inter
 class Comparison:
     """Rows and claims of two folders.
 
-    moved:    study, what, before, after: intervals that do not touch, or unequal values where there is no interval.
-    claims:   study, claim, before, after: verdicts that changed.
-    rows:     how many rows both folders have.
-    only:     sentences about studies and rows that one of the two lacks.
+    Attributes:
+        moved: study, what, before, after: intervals that do not touch, or unequal values where there is no interval.
+        claims: study, claim, before, after: verdicts that changed.
+        rows: how many rows both folders have.
+        only: sentences about studies and rows that one of the two lacks.
     """
 
     moved: pd.DataFrame

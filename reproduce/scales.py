@@ -1,8 +1,8 @@
 """Scales: how much of each study is run, and on what. What defines a number is not here but beside its function.
 
-embedded  2 cores, no network: real data that comes inside packages, narrow nets trained in minutes.
-subset    the 1,000 one-per-class ImageNet photographs and the released weights, fetched.
-paper     ILSVRC2012 validation and the released weights.
+    embedded  2 cores, no network: real data that comes inside packages, narrow nets trained in minutes.
+    subset    the 1,000 one-per-class ImageNet photographs and the released weights, fetched.
+    paper     ILSVRC2012 validation and the released weights.
 """
 
 from collections.abc import Mapping
@@ -16,14 +16,15 @@ from reproduce.errors import UserError
 class Testbed:
     """Nets and the data that they are judged on.
 
-    dataset: a key of DATASETS.
-    widths:  architecture -> channel multiplier.
-    weights: "trained": here, on the train split; "package": inside an installed package;
-             "untrained": as initialised, for timing;
-             "released": the X-DNN authors' checkpoints; "torchvision": torchvision's.
-    images:  study -> number of test images, for one architecture where the key is (study, architecture).
-    variants: which kinds of each net, the regular one first.
-    seeds:   training seeds, relative to the run's.
+    Attributes:
+        dataset: a key of DATASETS.
+        widths: architecture -> channel multiplier.
+        weights: "trained": here, on the train split; "package": inside an installed package;
+            "untrained": as initialised, for timing;
+            "released": the X-DNN authors' checkpoints; "torchvision": torchvision's.
+        images: study -> number of test images, for one architecture where the key is (study, architecture).
+        variants: which kinds of each net, the regular one first.
+        seeds: training seeds, relative to the run's.
     """
 
     dataset: str
@@ -42,9 +43,10 @@ class Testbed:
 class PriorAmount:
     """How much of the studies of attribution priors is run; nothing by default.
 
-    tables:            keys of TABLES.
-    repetitions:       of the main study; ``sweep_repetitions`` of EG with 2, 4, ... up to ``references`` references.
-    decoy_seeds:       training seeds of the images with a planted shortcut; 0 leaves that study out.
+    Attributes:
+        tables: keys of TABLES.
+        repetitions: of the main study; ``sweep_repetitions`` of EG with 2, 4, ... up to ``references`` references.
+        decoy_seeds: training seeds of the images with a planted shortcut; 0 leaves that study out.
     """
 
     tables: tuple[str, ...] = ()

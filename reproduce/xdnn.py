@@ -3,6 +3,8 @@
 ``to_x_variant`` removes what breaks homogeneity and proves on the traced graph that nothing else does (X-DNN Def. 3.5);
 ``is_homogeneous`` measures it (Def. 3.3). On such a net Integrated Gradients with a zero baseline is Input x Gradient
 (Prop. 3.2), one backward pass. ``HomogeneousWrapper`` gives any net the property without touching its weights.
+
+.. include:: ../docs/theory.md
 """
 
 import copy

@@ -2,9 +2,9 @@
 
     method(model, inputs, targets, *, ...) -> attributions
 
-inputs        (B, *F) float, as the model was trained: normalised, so 0 is the mean colour, not black.
-targets       (B,) int64 class indices; the explained number is the target's logit.
-attributions  (B, *F), dtype and device of inputs; detached unless ``create_graph=True``.
+    inputs        (B, *F) float, as the model was trained: normalised, so 0 is the mean colour, not black.
+    targets       (B,) int64 class indices; the explained number is the target's logit.
+    attributions  (B, *F), dtype and device of inputs; detached unless ``create_graph=True``.
 
 The model runs in the mode it is in: put it in eval mode for images that do not depend on their batch mates.
 Random draws come from an explicit ``torch.Generator``. METHODS names each method as the studies print it.
@@ -66,13 +66,16 @@ __all__ = [
 class Method:
     """A row of the studies' tables.
 
-    attribute:   called as ``attribute(model, inputs, targets)``; with ``references=`` and ``generator=`` where it needs them.
-    passes:      forward and backward passes per image; None where they depend on the image, to be counted as run.
-    label:       as tables and figures print it.
-    references:  does it draw reference images?
-    stochastic:  does it need a generator?
-    needs_x:     is it defined on nonnegatively homogeneous nets only?
-    baseline:    what its attributions are relative to, a key of ``studies.axioms.BASELINES``; None where it claims no sum.
+    Attributes:
+        attribute: called as ``attribute(model, inputs, targets)``; with ``references=`` and ``generator=``
+            where it needs them.
+        passes: forward and backward passes per image; None where they depend on the image, to be counted as run.
+        label: as tables and figures print it.
+        references: does it draw reference images?
+        stochastic: does it need a generator?
+        needs_x: is it defined on nonnegatively homogeneous nets only?
+        baseline: what its attributions are relative to, a key of ``studies.axioms.BASELINES``; None where it
+            claims no sum.
     """
 
     attribute: Callable[..., Tensor]

@@ -18,9 +18,10 @@ RESCALE_EPSILON = 1e-6  # of FullGrad's published code
 class FullGradient:
     """F(x) = sum of ``input_part`` + sum of all ``bias_parts``, for nets that are linear between their kinks.
 
-    input_part: (B, *F), x * dF/dx.
-    bias_parts: each (B, ...), b * dF/d(layer output): one for every constant that the forward pass adds to its signal, in
-                its order.
+    Attributes:
+        input_part: (B, *F), x * dF/dx.
+        bias_parts: each (B, ...), b * dF/d(layer output): one for every constant that the forward pass adds to its
+            signal, in its order.
     """
 
     input_part: Tensor

@@ -28,10 +28,11 @@ DATA_SEED = 2021  # the data set is part of the protocol: its seed is not the ru
 class Dataset:
     """A data set's entry.
 
-    load:    split -> images; composed ones are kept among the cells, fetched ones lie in the store.
-    key:     what decides its content, as JSON.
-    source:  where it comes from, for people.
-    missing: why it cannot be loaded from this store, with the way out; None where it can.
+    Attributes:
+        load: split -> images; composed ones are kept among the cells, fetched ones lie in the store.
+        key: what decides its content, as JSON.
+        source: where it comes from, for people.
+        missing: why it cannot be loaded from this store, with the way out; None where it can.
     """
 
     load: Callable[[str, Cells, Store], Images]

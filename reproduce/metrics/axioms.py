@@ -26,11 +26,13 @@ class Subject:
     """A net and what the axioms are tried with.
 
     net, twin:  one function, two graphs.
-    inputs:     (B, *F); ``targets`` (B,).
-    alive:      (*F) of 0 and 1: the features that the net under test depends on.
-    single:     (B, *F): inputs that differ from zero in one feature.
-    factor:     a of a x.
-    weights:    a and b of aF + bG; F and G are logits of neighbouring classes.
+
+    Attributes:
+        inputs: (B, *F); ``targets`` (B,).
+        alive: (*F) of 0 and 1: the features that the net under test depends on.
+        single: (B, *F): inputs that differ from zero in one feature.
+        factor: a of a x.
+        weights: a and b of aF + bG; F and G are logits of neighbouring classes.
     """
 
     net: nn.Module

@@ -22,8 +22,9 @@ class Curves:
 def ranks(attributions: Tensor, ranking: str = "channels") -> Tensor:
     """Place of each number in its order of removal, 0 the first; (B, C, H * W) int64, or (B, 1, H * W) for "pixels".
 
-    channels  each channel is ranked by itself, so a step changes other places in each (utils.py of MFABA's released code)
-    pixels    one order of the pixels by the sum over channels: the standard protocol
+        channels  each channel is ranked by itself, so a step changes other places in each (MFABA's utils.py)
+        pixels    one order of the pixels by the sum over channels: the standard protocol
+
     Equal values go in order of their place.
     """
     if ranking not in RANKINGS:

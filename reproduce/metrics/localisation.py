@@ -1,7 +1,7 @@
 """Does an attribution point at the pixels that decide the class? Metrics against a true mask, for images that come with one.
 
-maps    (B, H, W) float: what ranks the pixels, e.g. an attribution's mean over channels, or its magnitude.
-masks   (B, H, W) bool: the pixels that decide the class; at least one in each image.
+    maps    (B, H, W) float: what ranks the pixels, e.g. an attribution's mean over channels, or its magnitude.
+    masks   (B, H, W) bool: the pixels that decide the class; at least one in each image.
 
 Each returns (B,), unit-free in 0..1, higher is better. Equal values count as their average over all orders of them, so a
 constant map scores what chance scores: the mask's share of the image.

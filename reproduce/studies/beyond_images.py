@@ -42,9 +42,10 @@ LOST_ERROR = 10.0  # percent of the regular net's error; ours, the paper has no 
 class Task:
     """Data, net and loss of a task; what is judged.
 
-    quality: (outputs, targets) -> a number per example.
-    judge:   (token attributions, truth) -> a number per example, on examples where ``known`` (truth) is true.
-    target:  which output is attributed, from the targets.
+    Attributes:
+        quality: (outputs, targets) -> a number per example.
+        judge: (token attributions, truth) -> a number per example, on examples where ``known`` (truth) is true.
+        target: which output is attributed, from the targets.
     """
 
     load: Callable[[str], Examples]

@@ -21,10 +21,11 @@ class NotRun(Exception):
 class Claim:
     """A sentence of a paper that the study can confirm or not.
 
-    text:     the claim, in words that a table can decide.
-    source:   where the paper makes it.
-    reported: the paper's value, with unit; "" where it gives none.
-    judge:    rows -> (does it hold?, measured value in words). May raise NotRun.
+    Attributes:
+        text: the claim, in words that a table can decide.
+        source: where the paper makes it.
+        reported: the paper's value, with unit; "" where it gives none.
+        judge: rows -> (does it hold?, measured value in words). May raise NotRun.
     """
 
     text: str
@@ -37,16 +38,17 @@ class Claim:
 class Study:
     """One table or figure of a paper.
 
-    question: what it asks, one sentence.
-    source:   paper and section.
-    protocol: how it is measured, for the reader of the report.
-    differs:  what differs from the paper at the embedded scale, and why.
-    cells:    run -> the cells whose values the rows are made from.
-    rows:     values -> long rows: ids, metric, unit, better, value, low, high, n.
-    table:    rows -> what people read.
-    figure:   (rows, values) -> the picture.
-    slides:   values -> what the page shows behind a slider: title, label, positions, and rows of name, image (frames side
-              by side, ``figures.sprite``) and captions, one for each position.
+    Attributes:
+        question: what it asks, one sentence.
+        source: paper and section.
+        protocol: how it is measured, for the reader of the report.
+        differs: what differs from the paper at the embedded scale, and why.
+        cells: run -> the cells whose values the rows are made from.
+        rows: values -> long rows: ids, metric, unit, better, value, low, high, n.
+        table: rows -> what people read.
+        figure: (rows, values) -> the picture.
+        slides: values -> what the page shows behind a slider: title, label, positions, and rows of name, image (frames
+            side by side, ``figures.sprite``) and captions, one for each position.
     """
 
     name: str

@@ -83,8 +83,9 @@ class Decoded(Dataset[tuple[Tensor, int]]):
 class Folders:
     """A folder of classes to train on. Raises UserError where it is not laid out as torchvision expects.
 
-    root:     holds train/<class>/<image> and val/<class>/<image>, the same classes in both.
-    image_px: side of the crops.
+    Attributes:
+        root: holds train/<class>/<image> and val/<class>/<image>, the same classes in both.
+        image_px: side of the crops.
     """
 
     root: Path

@@ -53,9 +53,10 @@ class Diverged(UserError):
 class Recipe:
     """One architecture's recipe.
 
-    learning_rate: of the first epochs, for a batch of 256.
-    mixup:         alpha of Beta(alpha, alpha); 0 for none.
-    fixup:         biases and scales in groups of their own at SCALAR_RATE; weights' rate in proportion to the batch.
+    Attributes:
+        learning_rate: of the first epochs, for a batch of 256.
+        mixup: alpha of Beta(alpha, alpha); 0 for none.
+        fixup: biases and scales in groups of their own at SCALAR_RATE; weights' rate in proportion to the batch.
     """
 
     learning_rate: float

@@ -39,10 +39,12 @@ GROUP_POINTS = 400
 class Prior:
     """What is added to the loss: -strength * Gini(mean over training rows of |attribution|).
 
-    attribution: "" (nothing), "x_gradient" x dz/dx, "gradient" dz/dx, "rrr" the gradient of the sum of both classes' log
-                 probabilities (Ross et al. 2017), "expected_gradients".
-    bias:        does the net have biases? X-Gradient needs a net without.
-    references:  of expected_gradients, per row and epoch; each costs about as much as a training step without a prior.
+    Attributes:
+        attribution: "" (nothing), "x_gradient" x dz/dx, "gradient" dz/dx, "rrr" the gradient of the sum of both
+            classes' log probabilities (Ross et al. 2017), "expected_gradients".
+        bias: does the net have biases? X-Gradient needs a net without.
+        references: of expected_gradients, per row and epoch; each costs about as much as a training step
+            without a prior.
     """
 
     attribution: str = ""
@@ -176,10 +178,11 @@ def expected_gradients(layers: Layers, x: Tensor, references: int, generators: G
 class Trained:
     """The nets of the epoch with the best validation ROC-AUC, and what was measured on the way; all (R,) but losses.
 
-    losses    (R, EPOCHS) binary cross entropy plus prior, before each epoch's update
-    epoch     the chosen one, counted from 0: so many updates have been made
-    gini      of the mean |x dz/dx| over training rows, the same measure for every method
-    gini_own  of the prior's own attribution; gini where there is no prior
+    Attributes:
+        losses: (R, EPOCHS) binary cross entropy plus prior, before each epoch's update
+        epoch: the chosen one, counted from 0: so many updates have been made
+        gini: of the mean |x dz/dx| over training rows, the same measure for every method
+        gini_own: of the prior's own attribution; gini where there is no prior
     """
 
     layers: Layers
