@@ -3,6 +3,8 @@
     embedded  2 cores, no network: real data that comes inside packages, narrow nets trained in minutes.
     subset    the 1,000 one-per-class ImageNet photographs and the released weights, fetched.
     paper     ILSVRC2012 validation and the released weights.
+
+The code is the same at each; SCALES names the nets, the data and the counts.
 """
 
 from collections.abc import Mapping

@@ -4,6 +4,8 @@
                     the word? Which letters spell that sound is known for most words.
     molecules       compounds of the US National Cancer Institute (package rdkit): the topological polar surface area.
                     It is a sum over atoms (Ertl et al. 2000), so each atom's part in it is known.
+
+Each has a train and a test split, drawn by a fixed seed.
 """
 
 import hashlib
