@@ -28,6 +28,7 @@ import typer
 
 from benchmarks.contests import BATCH, STEPS, Contest, contests
 from reproduce.attributions import gradient
+from reproduce.attributions.engine import keep_freed_memory
 from reproduce.metrics.memory import peak_bytes
 from reproduce.metrics.statistics import mean_interval
 from reproduce.metrics.timing import counted
@@ -119,10 +120,16 @@ def confirmed(
     return list(complaints(measure(again, rounds), baseline).values())
 
 
+def _settle() -> None:
+    """The process as the command line runs studies in, but for the threads."""
+    torch.set_num_threads(THREADS)
+    keep_freed_memory()
+
+
 @app.command()
 def check() -> None:
     """Exit 1 with a sentence per contest that is worse than the baseline."""
-    torch.set_num_threads(THREADS)
+    _settle()
     entries = contests()
     measured = measure(entries)
     KEPT.mkdir(parents=True, exist_ok=True)
@@ -139,7 +146,7 @@ def check() -> None:
 @app.command()
 def record() -> None:
     """Measure ten times and write the baseline with every repetition, so that its spread can be seen."""
-    torch.set_num_threads(THREADS)
+    _settle()
     runs = [measure(contests()) for _ in range(REPETITIONS)]
     table = {
         name: {"ratios": [round(run[name]["ratio"], 4) for run in runs]}
@@ -155,7 +162,7 @@ def record() -> None:
 @app.command()
 def prove() -> None:
     """Slow the real contests down in three ways and show what the gate says; exit 1 if one is missed."""
-    torch.set_num_threads(THREADS)
+    _settle()
     baseline = json.loads(BASELINE.read_text())["contests"]
     honest = next(contest for contest in contests() if contest.model is not None and "captum" in contest.name)
     missed = 0
@@ -191,7 +198,7 @@ def _copies(contest: Contest) -> None:
 @app.command()
 def alarms(runs: int = 10) -> None:
     """Check again and again what has not changed, idle and beside a process that keeps a core busy; exit 1 on an alarm."""
-    torch.set_num_threads(THREADS)
+    _settle()
     baseline, false = json.loads(BASELINE.read_text())["contests"], 0
     for where, busy in (("idle", None), ("beside a busy process", [sys.executable, "-c", "while True: pass"])):
         other = subprocess.Popen(busy) if busy else None
@@ -233,7 +240,7 @@ def history(out: Path = ROOT / ".cache" / "timings.png") -> None:
 @app.command("measure")
 def measure_() -> None:
     """One measurement as JSON."""
-    torch.set_num_threads(THREADS)
+    _settle()
     print(json.dumps(measure(contests())))
 
 

@@ -54,6 +54,7 @@ def _hardware(device: str, threads: int | None):  # type: ignore[no-untyped-def]
     """The device and the number of threads of this process, after setting both up."""
     import torch
 
+    from reproduce.attributions.engine import keep_freed_memory
     from reproduce.ranks import find_rank
 
     rank = find_rank()
@@ -65,6 +66,8 @@ def _hardware(device: str, threads: int | None):  # type: ignore[no-untyped-def]
         raise UserError(
             f"--device {device}: this machine has {torch.cuda.device_count()} CUDA devices; use --device cpu"
         )
+    if target.type == "cpu":
+        keep_freed_memory()
     torch.set_num_threads(threads or max(1, (os.cpu_count() or 1) // rank.local_count))
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # it moves MARD by about a percent
     return target, torch.get_num_threads()

@@ -200,6 +200,14 @@ def test_shape_dtype_and_nothing_left_behind(name, x_net, batch, references):
 
 
 @pytest.mark.parametrize("name", METHODS)
+def test_inputs_that_ask_for_gradients_change_nothing(name, x_net, batch, references):  # captum leaves them so
+    inputs, targets = batch
+    expected = run(name, x_net, inputs, targets, references)
+    result = run(name, x_net, inputs.clone().requires_grad_(), targets, references)
+    assert torch.equal(result, expected) and not result.requires_grad
+
+
+@pytest.mark.parametrize("name", METHODS)
 def test_an_image_ignores_its_batch_mates(name, x_net, batch, references):  # AGI's released code fails this
     if METHODS[name].stochastic:
         pytest.skip("an image's draws depend on its place in the batch")

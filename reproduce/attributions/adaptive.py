@@ -15,6 +15,7 @@ EXACT = (
 )
 
 
+@torch.no_grad()
 def adaptive_integrated_gradients(
     model: nn.Module,
     inputs: Tensor,

@@ -15,6 +15,7 @@ STEPS = 20  # at most; max_iter
 CLASS_SEED = 3407  # decides the adversarial classes
 
 
+@torch.no_grad()
 def agi(
     model: nn.Module,
     inputs: Tensor,

@@ -11,6 +11,7 @@ from reproduce.attributions.paths import weighted_gradient_sum
 MAX_SIGMA = 50 / 224  # of the longer side: 50 px at ImageNet's 224 px, the default of PAIR's blur_ig.py
 
 
+@torch.no_grad()
 def blur_integrated_gradients(
     model: nn.Module,
     inputs: Tensor,

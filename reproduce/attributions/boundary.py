@@ -168,6 +168,7 @@ def mfaba(model: nn.Module, inputs: Tensor, targets: Tensor, **options: Any) -> 
     return mfaba_walks(model, inputs, targets, **options).attributions
 
 
+@torch.no_grad()
 def mfaba_walks(
     model: nn.Module,
     inputs: Tensor,
@@ -289,6 +290,7 @@ def _each(value: Tensor, like: Tensor) -> Tensor:
     return value.view(-1, *[1] * (like.ndim - 1))
 
 
+@torch.no_grad()
 def boundary_points(
     model: nn.Module,
     inputs: Tensor,
@@ -325,6 +327,7 @@ def boundary_points(
     return best, found
 
 
+@torch.no_grad()
 def big(
     model: nn.Module,
     inputs: Tensor,

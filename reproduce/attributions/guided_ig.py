@@ -12,6 +12,7 @@ FRACTION = 0.25  # of the features, those with the smallest gradients, moved tog
 MAX_DISTANCE = 0.02  # from the straight path, as a share of it; PAIR's guided_ig.py
 
 
+@torch.no_grad()
 def guided_integrated_gradients(
     model: nn.Module,
     inputs: Tensor,

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from reproduce.attributions.engine import chunk_size, in_precision, like
+from reproduce.attributions.engine import chunk_size, in_precision, like, picked
 from reproduce.attributions.gradients import check_batch, raw_gradient
 
 NOISE_RANGE = (-1.0, 1.0)  # of baselines of uniform noise, in normalised units; IDSDS's code
@@ -103,17 +103,18 @@ def integrated_gradients(
     check_batch(inputs, targets)
     nodes, weights = (torch.from_numpy(v).to(inputs) for v in _rule(quadrature, steps))
     start = torch.as_tensor(baseline, dtype=inputs.dtype, device=inputs.device).broadcast_to(inputs.shape)
-    delta = inputs - start
     each = [1] * inputs.ndim  # (K, 1, 1, ...): one step for all images
 
     def points(images: slice, step: slice) -> tuple[Tensor, Tensor]:
         a, w = nodes[step].view(-1, *each), weights[step].view(-1, *each)
         return start[images] + a * delta[images], w
 
-    with in_precision(inputs, precision):
+    with torch.set_grad_enabled(create_graph), in_precision(inputs, precision):
+        delta = inputs - start
         return delta * weighted_gradient_sum(model, inputs, targets, steps, points, chunk, create_graph)
 
 
+@torch.no_grad()
 def integrated_gradients_noise(
     model: nn.Module,
     inputs: Tensor,
@@ -196,15 +197,16 @@ def expected_gradients(
     chosen = torch.randint(len(references), draws, generator=generator, device=device).to(references.device)
     alphas = torch.rand(draws, generator=generator, dtype=torch.float64, device=device).to(inputs)
     chosen, alphas = (v.expand(samples, len(inputs)) for v in (chosen, alphas))
+    references = like(references.to(inputs), inputs)
 
     def points(images: slice, step: slice) -> tuple[Tensor, Tensor]:
-        reference = references[chosen[step, images]].to(inputs)  # (K, B, *F)
+        reference = picked(references, chosen[step, images])  # (K, B, *F)
         delta = inputs[images] - reference
         a = alphas[step, images].view(*delta.shape[:2], *[1] * (inputs.ndim - 1))
-        return reference + a * delta, delta / samples
+        return reference + a * delta, delta
 
-    with in_precision(inputs, precision):
-        return weighted_gradient_sum(model, inputs, targets, samples, points, chunk, create_graph)
+    with torch.set_grad_enabled(create_graph), in_precision(inputs, precision):
+        return weighted_gradient_sum(model, inputs, targets, samples, points, chunk, create_graph) / samples
 
 
 def weighted_gradient_sum(

@@ -7,6 +7,7 @@ from reproduce.attributions.engine import chunk_size
 from reproduce.attributions.gradients import check_batch, raw_gradient
 
 
+@torch.no_grad()
 def smoothgrad(
     model: nn.Module,
     inputs: Tensor,

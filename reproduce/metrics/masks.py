@@ -157,7 +157,10 @@ def _masked(
     clear, hidden = (t.permute(0, 2, 3, 1).contiguous() for t in (inputs, blurred))  # (B, H, W, C)
     for image, order, first, stop in zip(*(t.split(chunk) for t in masks), strict=True):
         rank = ranks[image, order]  # (K, P)
-        shown = ((rank >= first[:, None]) & (rank < stop[:, None])).view(-1, *size, 1)
+        shown = ((rank >= first[:, None]) & (rank < stop[:, None]))[:, :, None].expand(-1, -1, inputs.shape[1])
+        shown = shown.contiguous().view(
+            -1, *size, inputs.shape[1]
+        )  # a mask of the images' own shape is composed faster
         composed = torch.where(shown, clear.index_select(0, image), hidden.index_select(0, image))
         yield image, composed.permute(0, 3, 1, 2)
 
