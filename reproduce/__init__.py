@@ -13,6 +13,7 @@
     cells         finished pieces of work on disk
     ranks         which of several processes this is
     runner        runs studies; progress, provenance and __main__ are its face
+    estimate      what a scale will cost on this device
 
 Imports run downwards in this order only from studies, run and runner; attributions, metrics, models and datasets do not
 know of studies, and the report knows rows and result files only.

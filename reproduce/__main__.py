@@ -1,4 +1,4 @@
-"""The command line: ``python -m reproduce list | run STUDY... | data | report | claims | compare | attribute``."""
+"""The command line: ``python -m reproduce list | run STUDY... | estimate | data | report | claims | compare | attribute``."""
 
 import json
 import os
@@ -160,6 +160,17 @@ def _listing(run) -> dict[str, object]:  # type: ignore[no-untyped-def]
     }
 
 
+def _named(studies: list[str]) -> list[str]:
+    """Each study that was named, once, `all` standing for every one. Raises UserError for an unknown name."""
+    from reproduce.scales import nearest
+    from reproduce.studies import STUDIES
+
+    unknown = [name for name in studies if name not in STUDIES and name != "all"]
+    if unknown:
+        raise nearest("study", unknown[0], STUDIES | {"all": None})
+    return list(STUDIES) if "all" in studies else list(dict.fromkeys(studies))
+
+
 @app.command()
 def run(
     studies: Annotated[list[str], typer.Argument(help="names from `list`, or `all`")],
@@ -186,25 +197,53 @@ def run(
 
     from reproduce.ranks import find_rank
     from reproduce.runner import run_studies
-    from reproduce.scales import nearest
     from reproduce.studies import STUDIES
 
-    unknown = [name for name in studies if name not in STUDIES and name != "all"]
-    if unknown:
-        raise nearest("study", unknown[0], STUDIES | {"all": None})
-    names = list(STUDIES) if "all" in studies else studies
+    names = _named(studies)
     prepared = _prepare(scale, device, threads, seed, results, cells, repetitions)
     if images is not None:
         folder = prepared.results.with_name(f"{prepared.scale.name}-{images}")
         prepared = replace(prepared, scale=prepared.scale.first(images), results=folder)
     rank = find_rank()
     try:
-        run_studies([STUDIES[name] for name in dict.fromkeys(names)], prepared, console, force=force, rank=rank)
+        run_studies([STUDIES[name] for name in names], prepared, console, force=force, rank=rank)
     except KeyboardInterrupt:
         console.print("interrupted; finished cells are kept, the same command goes on from there")
         raise typer.Exit(130) from None
     if rank.first:
         _summary(prepared.results, names)
+
+
+@app.command()
+def estimate(
+    studies: Annotated[list[str], typer.Argument(help="names from `list`, or `all`")],
+    scale: ScaleOption = "embedded",
+    device: DeviceOption = "cpu",
+    threads: ThreadsOption = None,
+    images: Annotated[int, typer.Option(min=1, help="images per net to measure on; then twice as many")] = 16,
+    cells: CellsOption = ROOT / ".cache",
+    plugin: PluginOption = None,
+) -> None:
+    """Say how long the rest of a scale will take here, from each study on a few images and on twice as many.
+
+    Example: python -m reproduce estimate all --scale paper --device cuda --images 64
+    """
+    from reproduce.estimate import estimate as measured
+    from reproduce.studies import STUDIES
+
+    names = _named(studies)
+    found = measured(
+        [STUDIES[name] for name in names], _prepare(scale, device, threads, 0, ROOT, cells), images, console
+    )
+    table = Table("study", "images", "hours", "+ guessed", title=f"what is left of {scale}", title_justify="left")
+    for e in found:
+        table.add_row(e.study, f"{e.images:,}", f"{e.seconds / 3600:.2g}", f"{e.guessed / 3600:.2g}")
+    console.print(table)
+    console.print(
+        f"{sum(e.seconds for e in found) / 3600:.2g} hours on one {device}, less what studies share; guessed: "
+        "training and tables, for 2 cores",
+        highlight=False,
+    )
 
 
 @app.command()

@@ -15,6 +15,7 @@ from test_studies import Log, smoke  # noqa: F401  (a fixture)
 
 from reproduce.cells import Cell, Cells, join
 from reproduce.errors import UserError
+from reproduce.estimate import estimate
 from reproduce.ranks import Rank
 from reproduce.runner import run_studies
 from reproduce.scales import SCALES
@@ -146,3 +147,27 @@ def test_images_cap_every_study():
     )
     with pytest.raises(UserError, match="--images must be at least 1, got 0"):
         scale.first(0)
+
+
+def test_an_estimate_draws_the_line_through_two_small_runs(smoke, monkeypatch, tmp_path):  # noqa: F811
+    """A pretended clock: 2 s and 0.5 s per image and cell. 40 images, of which nothing is finished: 22 s for each net."""
+    images = test_studies.SMOKE_IMAGES | {"contrast": 40}
+    smoke = replace(smoke, scale=replace(smoke.scale, testbeds=(replace(smoke.scale.testbeds[0], images=images),)))
+    smoke = replace(in_folder(smoke, tmp_path), cells=Cells(tmp_path / "cells", {}))
+    for net, _ in smoke.nets("contrast"):
+        untrained = {"weights": smoke._untrained(net).state_dict(), "log": []}
+        smoke.cells.write(smoke.training(net), untrained | {"seconds": 99.0})
+    get = Cells.get
+
+    def pretended(cells, cell, *args, **options):
+        value = get(cells, cell, *args, **options)
+        return value | {"seconds": 2 + 0.5 * cell.key["images"]} if "study" in cell.key else value
+
+    monkeypatch.setattr(Cells, "get", pretended)
+    monkeypatch.setattr("reproduce.runner.figures.save", lambda figure, stem: None)
+    (found,) = estimate([STUDIES["contrast"]], smoke, 4, Console(quiet=True))
+    count = len(smoke.nets("contrast"))
+    assert (found.study, found.images, found.guessed) == ("contrast", 40 * count, 0)
+    assert found.seconds == pytest.approx(22 * count)
+    (left,) = estimate([STUDIES["contrast"]], replace(smoke, scale=smoke.scale.first(8)), 4, Console(quiet=True))
+    assert (left.images, left.seconds) == (0, 0)  # measuring finished it

@@ -107,9 +107,10 @@ def test_each_python_command_runs(command, tmp_path, monkeypatch):
         words += ["--size", "32", "--out", str(tmp_path / "out")]
     elif kind in ("train", "convert"):
         words += [*size, *few, "--out", str(tmp_path / "out")]
-    elif kind == "run":
+    elif kind in ("run", "estimate"):
         small = Scale("small", "for tests", (), priors=PriorAmount(decoy_seeds=0))
         monkeypatch.setitem(SCALES, "small", small)
-        words = [word for word in words if word not in ("--force", "--scale", "paper", "--device", "cuda")]
-        words += ["--scale", "small", "--results", str(tmp_path / "out"), "--cells", str(tmp_path / "cells")]
+        words = [word for word in words if word not in ("all", "--force", "--scale", "paper", "--device", "cuda")]
+        words += ["--scale", "small", "--cells", str(tmp_path / "cells")]
+        words += ["--results", str(tmp_path / "out")] if kind == "run" else ["table1"]
     assert invoke(*words).exit_code == 0

@@ -1,0 +1,84 @@
+"""IG (128) of one 224 px image against captum's, on the papers' architectures at full width: the figures of the README.
+
+python -m benchmarks.peers [NET ...]      alexnet vgg16 resnet50 torchvision_resnet50; a quarter of an hour
+"""
+
+import statistics
+from collections.abc import Callable
+from typing import Annotated
+
+import captum.attr
+import torch
+import typer
+from torch import Tensor, nn
+
+from reproduce.attributions import integrated_gradients
+from reproduce.metrics.agreement import relative_l1
+from reproduce.metrics.timing import clocked
+from reproduce.models import build
+
+STEPS = 128
+# captum's internal_batch_size. Its default, all points at once, needs more than 16 GB for the others.
+PEER_BATCH = {"alexnet": None, "vgg16": 32, "resnet50": 32, "torchvision_resnet50": 32}
+LAYOUTS = {"as installed": torch.contiguous_format, "channels last": torch.channels_last}
+EQUAL = 1e-3  # relative L1 within which two float32 results are the same
+
+
+def _net(name: str) -> nn.Module:
+    """The net with every parameter off its initial value: a Fixup net starts with a gradient of zero."""
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        net = build(name, "regular").eval()
+        for parameter in net.parameters():
+            parameter += 0.01 * torch.randn(parameter.shape)
+    return net
+
+
+def contest(name: str, rounds: int) -> dict[str, tuple[float, float]]:
+    """Layout of captum's net -> median over rounds of captum's seconds over ours, and the relative L1 between the two."""
+    image = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(1))
+    target = torch.tensor([7])
+    net = _net(name).to(memory_format=torch.channels_last)
+    own = image.contiguous(memory_format=torch.channels_last)
+    sides: dict[str, Callable[[], Tensor]] = {"ours": lambda: integrated_gradients(net, own, target, steps=STEPS)}
+    for layout, order in LAYOUTS.items():
+        sides[layout] = _captums(
+            _net(name).to(memory_format=order), image.contiguous(memory_format=order), target, PEER_BATCH[name]
+        )
+    times: dict[str, list[float]] = {side: [] for side in sides}
+    results: dict[str, Tensor] = {}
+    for _ in range(rounds):
+        for side, call in sides.items():
+            seconds, results[side] = clocked(call)
+            times[side].append(seconds)
+    return {
+        layout: (
+            statistics.median(b / a for a, b in zip(times["ours"], times[layout], strict=True)),
+            relative_l1(results[layout], results["ours"]).item(),
+        )
+        for layout in LAYOUTS
+    }
+
+
+def _captums(net: nn.Module, image: Tensor, target: Tensor, batch: int | None) -> Callable[[], Tensor]:
+    method = captum.attr.IntegratedGradients(net)
+    return lambda: method.attribute(
+        image, torch.zeros_like(image), target=target, n_steps=STEPS, method="gausslegendre", internal_batch_size=batch
+    )  # fmt: skip
+
+
+def main(
+    nets: Annotated[list[str] | None, typer.Argument()] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="interleaved; the median of their ratios is printed")] = 3,
+) -> None:
+    """Times as fast as captum, per net and layout; exit 1 where a result differs."""
+    wrong = False
+    for name in nets or PEER_BATCH:
+        for layout, (ratio, distance) in contest(name, rounds).items():
+            wrong |= not distance <= EQUAL
+            print(f"{name}, captum {layout}: {ratio:.2f} times as fast, results differ by {distance:.2g}", flush=True)
+    raise typer.Exit(int(wrong))
+
+
+if __name__ == "__main__":
+    typer.run(main)
