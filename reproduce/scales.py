@@ -122,7 +122,7 @@ SCALES: dict[str, Scale] = {
             ),
             Testbed(
                 "imagenet-sample", {"efficientnet_lite0": 1.0}, "package",
-                {"table1": 1_000, "mard": 32, "contrast": 1_000, "gallery": 4, "table2": 200,
+                {"table1": 1_000, "mard": 32, "contrast": 1_000, "gallery": 4, "table2": 48,
                  "mfaba-table2": 4}, ("regular", "wrapped"),
             ),
             Testbed("imagenet-sample", MFABA_NETS, "torchvision",

@@ -4,6 +4,7 @@ import re
 import subprocess
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -27,6 +28,22 @@ def block(name: str) -> str:
 def test_the_tables_are_the_tracked_ones(name, scale):
     tracked = (ROOT / "results" / scale / "table1.md").read_text()
     assert block(name) in tracked and block(name).count("\n") >= 7
+
+
+def verdicts() -> str:
+    """The claims that are judged on two data sets, as a table; a failing test shows what to paste."""
+    embedded, subset = (
+        pd.read_csv(ROOT / "results" / scale / "claims.csv", keep_default_na=False) for scale in ("embedded", "subset")
+    )
+    both = embedded.merge(subset, on=["study", "claim", "source"], suffixes=("", " there"))
+    verdict = [both[column].str.partition(":")[0] for column in ("verdict", "verdict there")]
+    return pd.DataFrame(
+        {"claim": both["claim"], "from": both["source"], "digits-on-photos": verdict[0], "natural images": verdict[1]}
+    ).to_markdown(index=False)
+
+
+def test_the_verdicts_are_the_tracked_ones():
+    assert block("claims") == verdicts()
 
 
 def test_the_quickstart_is_the_example():
