@@ -77,8 +77,7 @@ def insertion_deletion(
     place = _laid_out_like(ranks(attributions, ranking).int().view(len(inputs), -1, *inputs.shape[2:]), inputs)
     empty = torch.as_tensor(substrate).to(inputs).broadcast_to(inputs.shape).contiguous()
     empty = _laid_out_like(empty, inputs)
-    # half of what an attribution takes at once: the changed images share the caches with the activations
-    size = chunk_size(model, inputs, chunk) if chunk is not None else max(2, chunk_size(model, inputs, None) // 2)
+    size = chunk_size(model, inputs, chunk)
     half = max(1, size // 2)  # an image is evaluated inserted and deleted at once
     steps = -(-place[0].numel() // place.shape[1] // step) if len(inputs) else 1
     parts = [

@@ -80,7 +80,7 @@ ROWS: dict[str, Row] = {
     "mfaba_norm": Row("MFABA norm", PUBLISHED, _pixels(mfaba, kind="norm"), heavy=True),
     "mfaba_cosine": Row("MFABA cosine", PUBLISHED, _pixels(mfaba, kind="cosine"), heavy=True),
     "big_corrected": Row("BIG", CORRECTED, _pixels(big, corrected=True), heavy=True),
-    "agi_corrected": Row("AGI", CORRECTED, _pixels(agi, accumulate=True)),
+    "agi_corrected": Row("AGI", CORRECTED, _pixels(agi, accumulate=True), heavy=True),
     "mfaba_smooth_corrected": Row("MFABA smooth", CORRECTED, _pixels(mfaba, kind="smooth", **MFABA_CORRECTED), heavy=True),
     "mfaba_sharp_corrected": Row("MFABA sharp", CORRECTED, _pixels(mfaba, kind="sharp", **MFABA_CORRECTED)),
     "deeplift": Row("DeepLIFT", OTHER, _pixels(deeplift), heavy=True),
@@ -140,9 +140,9 @@ def _short(net: Net) -> bool:
 
 def _by_pixel(net: Net) -> list[str]:
     """The methods whose pixels are ranked once over channels, too."""
-    if net.variant != "regular":
-        return list(ON_X_NETS)
-    return [] if _short(net) else list(STANDARD)
+    if _short(net):
+        return []
+    return list(STANDARD if net.variant == "regular" else ON_X_NETS)
 
 
 def _step(run: Run, net: Net) -> int:
