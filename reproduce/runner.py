@@ -19,6 +19,7 @@ from reproduce.provenance import provenance
 from reproduce.ranks import Rank
 from reproduce.report import figures, page, tables
 from reproduce.run import Run
+from reproduce.studies import STUDIES
 from reproduce.studies.study import NOT_REPRODUCED, REPRODUCED, NotRun, Study
 
 
@@ -179,6 +180,7 @@ def _write_json(
 ) -> None:
     record = {
         "study": study.name,
+        "place": list(STUDIES).index(study.name) if study.name in STUDIES else len(STUDIES),
         "title": study.title,
         "question": study.question,
         "source": study.source,
