@@ -4,6 +4,8 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -128,8 +130,10 @@ def list_(
 
 def _progress(study, run) -> tuple[int, int]:  # type: ignore[no-untyped-def]
     """How many of a study's cells are finished, and how many there are."""
-    pieces = {c.digest: c for cell in study.cells(run) for c in cell.closure()}
-    return sum(run.cells.has(cell) for cell in pieces.values()), len(pieces)
+    from reproduce.cells import pieces
+
+    found = pieces(study.cells(run))
+    return sum(map(run.cells.has, found)), len(found)
 
 
 def _listing(run) -> dict[str, object]:  # type: ignore[no-untyped-def]
@@ -171,6 +175,16 @@ def _named(studies: list[str]) -> list[str]:
     return list(STUDIES) if "all" in studies else list(dict.fromkeys(studies))
 
 
+@contextmanager
+def _interruptible(kept: str, say: Callable[[str], None] = console.print) -> Iterator[None]:
+    """Ctrl-C, or a scheduler's SIGTERM, ends the block with a sentence and exit code 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(f"interrupted; {kept}")
+        raise typer.Exit(130) from None
+
+
 @app.command()
 def run(
     studies: Annotated[list[str], typer.Argument(help="names from `list`, or `all`")],
@@ -205,11 +219,8 @@ def run(
         folder = prepared.results.with_name(f"{prepared.scale.name}-{images}")
         prepared = replace(prepared, scale=prepared.scale.first(images), results=folder)
     rank = find_rank()
-    try:
+    with _interruptible("finished cells are kept, the same command goes on from there"):
         run_studies([STUDIES[name] for name in names], prepared, console, force=force, rank=rank)
-    except KeyboardInterrupt:
-        console.print("interrupted; finished cells are kept, the same command goes on from there")
-        raise typer.Exit(130) from None
     if rank.first:
         _summary(prepared.results, names)
 
@@ -231,17 +242,17 @@ def estimate(
     from reproduce.estimate import estimate as measured
     from reproduce.studies import STUDIES
 
-    names = _named(studies)
-    found = measured(
-        [STUDIES[name] for name in names], _prepare(scale, device, threads, 0, ROOT, cells), images, console
-    )
+    named = [STUDIES[name] for name in _named(studies)]
+    prepared = _prepare(scale, device, threads, 0, ROOT / "results", cells)
+    with _interruptible("finished cells are kept, the same command goes on from there"):
+        found = measured(named, prepared, images, console)
     table = Table("study", "images", "hours", "+ guessed", title=f"what is left of {scale}", title_justify="left")
     for e in found:
         table.add_row(e.study, f"{e.images:,}", f"{e.seconds / 3600:.2g}", f"{e.guessed / 3600:.2g}")
     console.print(table)
     console.print(
-        f"{sum(e.seconds for e in found) / 3600:.2g} hours on one {device}, less what studies share; guessed: "
-        "training and tables, for 2 cores",
+        f"{sum(e.seconds for e in found) / 3600:.2g} hours on one {device}, less what studies share; guessed, "
+        "for 2 cores: training, and what does not depend on images",
         highlight=False,
     )
 
@@ -462,13 +473,9 @@ def _train(  # type: ignore[no-untyped-def]
         else (lambda line: None)
     )
     work = convert.convert if kind == "convert" else imagenet.train
-    try:
-        with group(rank, target):
-            result = work(net, folders, out, recipe, about, seed=seed, device=target, rank=rank,
-                          workers=cores if workers is None else workers, bfloat16=bfloat16, say=say)  # fmt: skip
-    except KeyboardInterrupt:
-        say("interrupted; the same command goes on after the last finished epoch")
-        raise typer.Exit(130) from None
+    with _interruptible("the same command goes on after the last finished epoch", say), group(rank, target):
+        result = work(net, folders, out, recipe, about, seed=seed, device=target, rank=rank,
+                      workers=cores if workers is None else workers, bfloat16=bfloat16, say=say)  # fmt: skip
     return result, rank
 
 

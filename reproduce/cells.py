@@ -10,7 +10,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -37,6 +37,7 @@ class Cell:
         compute: ``compute(tick, *values_of_needs) -> Value``.
         needs: cells whose values it is computed from.
         seconds: a guess on 2 cores; only the progress bar's time estimate uses it.
+        images: that its time grows with; 0 where it does not grow so. Only estimates use it.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Cell:
     compute: Callable[..., Value]
     needs: tuple["Cell", ...] = ()
     seconds: float = 5.0
+    images: int = 0
 
     @cached_property
     def digest(self) -> str:
@@ -53,10 +55,12 @@ class Cell:
 
     def closure(self) -> list["Cell"]:
         """This cell and all that it needs, needs first, each once."""
-        found: dict[str, Cell] = {}
-        for need in self.needs:
-            found |= {cell.digest: cell for cell in need.closure()}
-        return list((found | {self.digest: self}).values())
+        return [*pieces(self.needs), self]
+
+
+def pieces(cells: Iterable[Cell]) -> list[Cell]:
+    """These cells and all that they need, needs first, each once."""
+    return list({piece.digest: piece for cell in cells for piece in cell.closure()}.values())
 
 
 def join(tick: Tick, *parts: Value) -> Value:

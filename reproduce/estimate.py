@@ -1,20 +1,20 @@
 """What a scale will cost on this device: each study run on a few images and on twice as many, and the line drawn on."""
 
 import json
-import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import partial
 
 from rich.console import Console
 
-from reproduce.cells import Cell
+from reproduce.cells import Cell, Cells, pieces
+from reproduce.progress import CellProgress
 from reproduce.run import Run
-from reproduce.runner import run_studies
+from reproduce.runner import say_what_is_missing
 from reproduce.studies.study import Study
 
-Measured = dict[str, list[tuple[int, float]]]  # piece of work -> (images, seconds), few images first
+Points = list[tuple[int, float]]  # images and seconds of one piece of work, few images first
 
 
 @dataclass(frozen=True)
@@ -36,52 +36,53 @@ class Estimate:
 def estimate(studies: Sequence[Study], run: Run, images: int, console: Console) -> list[Estimate]:
     """Measure ``studies`` on ``images`` and twice as many images per net, and say what the rest of the scale costs.
 
-    The measured cells are kept like those of ``run --images``. A device that takes larger batches than ``images`` is faster
-    than the estimate: take as many as fit in its batch, or more.
+    Only what depends on the number of images is measured, and what that needs. The measured cells are kept like those of
+    ``run --images``. A device that takes larger batches than ``images`` is faster than the estimate: take as many as fit in
+    its batch, or more.
 
     Raises:
-        UserError: images below 1, or nothing can be run at this scale.
+        UserError: images below 1.
     """
-    measured: Measured = defaultdict(list)
-    with tempfile.TemporaryDirectory() as results:
-        for count in (images, 2 * images):
-            few = replace(run, scale=run.scale.first(count), results=Path(results) / str(count))
-            run_studies(studies, few, console)
-            for cell in {c.digest: c for study in studies for c in _pieces(study, few)}.values():
-                if "study" in cell.key:
-                    measured[_identity(cell)].append((_images(cell), few.cells.get(cell)["seconds"]))
+    say_what_is_missing(run, console)
+    measured: dict[str, Points] = defaultdict(list)
+    for count in (images, 2 * images):
+        few = replace(run, scale=run.scale.first(count))
+        cells = [cell for cell in pieces(cell for study in studies for cell in study.cells(few)) if cell.images]
+        _compute(cells, run.cells, console)
+        for cell in cells:
+            measured[_identity(cell)].append((cell.images, run.cells.get(cell)["seconds"]))
     return [_estimate(study, run, measured) for study in studies]
 
 
-def _estimate(study: Study, run: Run, measured: Measured) -> Estimate:
+def _compute(cells: Sequence[Cell], kept: Cells, console: Console) -> None:
+    waiting = [cell for cell in pieces(cells) if not kept.has(cell)]
+    with CellProgress(waiting, console) as progress:
+        for cell in waiting:
+            progress.begin(cell)
+            kept.get(cell, partial(progress.tick, cell))
+            progress.end(cell)
+
+
+def _estimate(study: Study, run: Run, measured: dict[str, Points]) -> Estimate:
     images, seconds, guessed = 0, 0.0, 0.0
-    for cell in _pieces(study, run):
+    for cell in pieces(study.cells(run)):
         if run.cells.has(cell):
             continue
-        if points := measured.get(_identity(cell)):
-            images += _images(cell)
-            seconds += _on_the_line(points, _images(cell))
+        if cell.images:
+            images += cell.images
+            seconds += _on_the_line(measured[_identity(cell)], cell.images)
         else:
             guessed += cell.seconds
     return Estimate(study.name, images, seconds, guessed)
 
 
-def _on_the_line(points: list[tuple[int, float]], images: int) -> float:
+def _on_the_line(points: Points, images: int) -> float:
     (few, quick), (many, slow) = points[0], points[-1]
     if many == few:  # as many as there are
         return slow * images / many
     return slow + max(0.0, slow - quick) / (many - few) * (images - many)
 
 
-def _pieces(study: Study, run: Run) -> list[Cell]:
-    return list({piece.digest: piece for cell in study.cells(run) for piece in cell.closure()}.values())
-
-
-def _images(cell: Cell) -> int:
-    count = cell.key["images"]
-    return count if isinstance(count, int) else count[1] - count[0]
-
-
 def _identity(cell: Cell) -> str:
-    """The cell's key without how many images it looks at."""
-    return json.dumps({name: value for name, value in cell.key.items() if name != "images"}, sort_keys=True)
+    """What it measures, on however many images."""
+    return json.dumps([cell.key["study"], cell.key["net"]], sort_keys=True)

@@ -179,12 +179,13 @@ class Run:
 
     def cell(
         self, study: str, version: int, net: Net, measure: Measure, *,
-        images: int | range, seconds: float, needs: tuple[Cell, ...] = (), **protocol: Any,
+        images: int | range, seconds: float, needs: tuple[Cell, ...] = (), costly: int | None = None, **protocol: Any,
     ) -> Cell:  # fmt: skip
         """A cell that measures one net on test images, the first so many or a range: ``measure(tick, model, images) -> Value``.
 
         ``protocol`` holds the constants that decide the number; with study, version, net and data they are the key.
-        ``needs`` are other cells whose values ``measure`` takes after the images.
+        ``needs`` are other cells whose values ``measure`` takes after the images; ``costly`` says how many of the images
+        take the time, where not all do.
         """
         weights = self.needs(net)
         part = images if isinstance(images, range) else range(images)
@@ -206,7 +207,8 @@ class Run:
         if net.model in PREPROCESSING:
             key["preprocessing"] = PREPROCESSING[net.model]
         where = f" {part.start}-{part.stop}" if part.start or self.scale.part else ""
-        return Cell(f"{study} {net.label}{where}", key, compute, weights + needs, seconds)
+        name = f"{study} {net.label}{where}"
+        return Cell(name, key, compute, weights + needs, seconds, len(part) if costly is None else costly)
 
     def in_parts(self, count: int, cell: Callable[[range], Cell]) -> Cell:
         """The cell of ``count`` images: ``cell(range(count))``, or one that joins ``cell(...)`` of the scale's parts.

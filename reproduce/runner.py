@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
-from reproduce.cells import Cell, Cells, Value
+from reproduce.cells import Cell, Cells, Value, pieces
 from reproduce.errors import UserError
 from reproduce.progress import CellProgress
 from reproduce.provenance import provenance
@@ -50,18 +50,16 @@ def run_studies(
         run.results.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write results to {run.results}: {error.strerror}") from error
-    for name, reason in run.missing_parts().items() if rank.first else ():
-        console.print(f"not run on {name}: {reason}", markup=False, highlight=False)
+    if rank.first:
+        say_what_is_missing(run, console)
     own = {study.name: study.cells(run) for study in studies}
     again = {cell.digest for cells in own.values() for cell in cells} if force else set()
-    waiting: dict[str, Cell] = {}
-    for cells in own.values():
-        for cell in cells:
-            waiting |= {c.digest: c for c in cell.closure() if c.digest in again or not run.cells.has(c)}
+    wanted = pieces(cell for cells in own.values() for cell in cells)
+    waiting = {cell.digest: cell for cell in wanted if cell.digest in again or not run.cells.has(cell)}
     unwritten = list(studies)
     with CellProgress(list(waiting.values()), console) as progress:
         while True:
-            while rank.first and unwritten and not any(c.digest in waiting for c in _closure(own[unwritten[0].name])):
+            while rank.first and unwritten and not any(c.digest in waiting for c in pieces(own[unwritten[0].name])):
                 write_study(study := unwritten.pop(0), own[study.name], run, console)
             if not waiting or not _compute_one(waiting, again, run.cells, progress, rank):
                 break
@@ -69,8 +67,10 @@ def run_studies(
         page.write(run.results)
 
 
-def _closure(cells: Sequence[Cell]) -> list[Cell]:
-    return list({piece.digest: piece for cell in cells for piece in cell.closure()}.values())
+def say_what_is_missing(run: Run, console: Console) -> None:
+    """A sentence for each part of the scale that cannot be run, with the way out."""
+    for name, reason in run.missing_parts().items():
+        console.print(f"not run on {name}: {reason}", markup=False, highlight=False)
 
 
 def _compute_one(waiting: dict[str, Cell], again: set[str], cells: Cells, progress: CellProgress, rank: Rank) -> bool:

@@ -171,3 +171,23 @@ def test_an_estimate_draws_the_line_through_two_small_runs(smoke, monkeypatch, t
     assert found.seconds == pytest.approx(22 * count)
     (left,) = estimate([STUDIES["contrast"]], replace(smoke, scale=smoke.scale.first(8)), 4, Console(quiet=True))
     assert (left.images, left.seconds) == (0, 0)  # measuring finished it
+
+
+def test_every_study_can_be_estimated_and_what_does_not_grow_is_not_computed(smoke, monkeypatch, tmp_path):  # noqa: F811
+    """Each piece of the embedded scale that grows with the images has its twin among the few; the others are guesses."""
+    computed = []
+
+    def pretended(cells, cell, *args, **options):
+        computed.append(cell.name)
+        return {"seconds": 1.0}
+
+    monkeypatch.setattr(Cells, "get", pretended)
+    run = replace(smoke, scale=SCALES["embedded"], cells=Cells(tmp_path / "cells", {}))
+    found = {e.study: e for e in estimate(list(STUDIES.values()), run, 2, Console(quiet=True))}
+    assert list(found) == list(STUDIES)
+    for name in ("nhanes", "decoy", "beyond-images"):
+        assert not any(done.startswith(name) for done in computed)
+        assert found[name].seconds == 0 and found[name].guessed > 0
+    assert found["table1"].images == 6 * 80  # of its 1,000 each, those that get Integrated Gradients
+    assert found["table2"].images == 2 * (2 * 500 + 4 * 200 + 2 * 4)  # for the maps, then for the metrics
+    assert found["table2"].seconds == pytest.approx(16.0)  # a second for each cell, however many images

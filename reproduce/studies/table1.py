@@ -49,13 +49,14 @@ def cells(run: Run) -> list[Cell]:
 
 
 def _cell(run: Run, net: Net, mard_images: int, part: range) -> Cell:
+    own = len(range(part.start, min(part.stop, mard_images)))  # of the first mard_images, those in this part
     return run.cell(
-        "table1", VERSION, net, partial(_measure, mard_images=mard_images, is_x=net.variant == "x"), images=part, seconds=15,
+        "table1", VERSION, net, partial(_measure, own=own, is_x=net.variant == "x"), images=part, seconds=15, costly=own,
         ig_steps=IG_STEPS, mard_batch=MARD_BATCH, mard_images=mard_images, float64=[FLOAT64_IMAGES, FLOAT64_STEPS],
     )  # fmt: skip
 
 
-def _measure(tick: Tick, model: nn.Module, images: Images, *, mard_images: int, is_x: bool) -> Value:
+def _measure(tick: Tick, model: nn.Module, images: Images, *, own: int, is_x: bool) -> Value:
     device = next(model.parameters()).device
     hits: dict[str, list[bool]] = {"top1": [], "top5": []}
     with torch.no_grad():
@@ -64,7 +65,6 @@ def _measure(tick: Tick, model: nn.Module, images: Images, *, mard_images: int, 
             hits["top1"] += topk_hits(logits, targets, 1).tolist()
             hits["top5"] += topk_hits(logits, targets, 5).tolist()
     gaps, exact = [], []
-    own = min(max(0, mard_images - images.start), len(images))  # of the first mard_images, those in this part
     for inputs, targets in images.first(own).batches(MARD_BATCH, device):
         gaps.append(_mard(model, inputs, targets))
         tick(0.9 * len(gaps) * MARD_BATCH / own)
