@@ -10,7 +10,7 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 STUDIES := gallery table1 contrast convergence table2 ground-truth nhanes decoy mfaba-table1 mfaba-table2 axioms steps beyond-images cost
 
-DOCUMENTED := "" .xdnn .attributions .metrics .models .datasets .training .studies .report .run .cells .plugins .compare .attribute
+DOCUMENTED := "" .xdnn .attributions .metrics .models .datasets .training .studies .report .run .cells .plugins .compare .attribute .estimate
 
 # The larger scales fetch first what is not there yet; `python -m reproduce run` never does.
 FETCHED := $(if $(filter-out embedded,$(SCALE)),data)

@@ -5,6 +5,7 @@ python -m benchmarks.peers [NET ...]      alexnet vgg16 resnet50 torchvision_res
 
 import statistics
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated
 
 import captum.attr
@@ -12,6 +13,7 @@ import torch
 import typer
 from torch import Tensor, nn
 
+from benchmarks.contests import EQUAL
 from reproduce.attributions import integrated_gradients
 from reproduce.metrics.agreement import relative_l1
 from reproduce.metrics.timing import clocked
@@ -21,7 +23,6 @@ STEPS = 128
 # captum's internal_batch_size. Its default, all points at once, needs more than 16 GB for the others.
 PEER_BATCH = {"alexnet": None, "vgg16": 32, "resnet50": 32, "torchvision_resnet50": 32}
 LAYOUTS = {"as installed": torch.contiguous_format, "channels last": torch.channels_last}
-EQUAL = 1e-3  # relative L1 within which two float32 results are the same
 
 
 def _net(name: str) -> nn.Module:
@@ -38,13 +39,13 @@ def contest(name: str, rounds: int) -> dict[str, tuple[float, float]]:
     """Layout of captum's net -> median over rounds of captum's seconds over ours, and the relative L1 between the two."""
     image = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(1))
     target = torch.tensor([7])
-    net = _net(name).to(memory_format=torch.channels_last)
-    own = image.contiguous(memory_format=torch.channels_last)
-    sides: dict[str, Callable[[], Tensor]] = {"ours": lambda: integrated_gradients(net, own, target, steps=STEPS)}
-    for layout, order in LAYOUTS.items():
-        sides[layout] = _captums(
-            _net(name).to(memory_format=order), image.contiguous(memory_format=order), target, PEER_BATCH[name]
-        )
+    laid_out = {
+        layout: (_net(name).to(memory_format=order), image.contiguous(memory_format=order))
+        for layout, order in LAYOUTS.items()
+    }
+    sides: dict[str, Callable[[], Tensor]] = {
+        "ours": partial(integrated_gradients, *laid_out["channels last"], target, steps=STEPS)
+    } | {layout: _captums(*given, target, PEER_BATCH[name]) for layout, given in laid_out.items()}
     times: dict[str, list[float]] = {side: [] for side in sides}
     results: dict[str, Tensor] = {}
     for _ in range(rounds):
@@ -73,6 +74,8 @@ def main(
 ) -> None:
     """Times as fast as captum, per net and layout; exit 1 where a result differs."""
     wrong = False
+    if unknown := set(nets or ()) - set(PEER_BATCH):
+        raise typer.BadParameter(f"unknown net {unknown.pop()!r}; there are: {', '.join(PEER_BATCH)}")
     for name in nets or PEER_BATCH:
         for layout, (ratio, distance) in contest(name, rounds).items():
             wrong |= not distance <= EQUAL

@@ -290,7 +290,6 @@ def _each(value: Tensor, like: Tensor) -> Tensor:
     return value.view(-1, *[1] * (like.ndim - 1))
 
 
-@torch.no_grad()
 def boundary_points(
     model: nn.Module,
     inputs: Tensor,

@@ -73,7 +73,7 @@ def keep_freed_memory() -> bool:
 
     glibc gives large freed blocks back to the system until it has learnt their size, and at each pass the pages of its
     activations are then mapped and zeroed anew. In a fresh process an eighth-width VGG16 takes 0.71 ms for a 64 px image in
-    batches of 85, and 0.24 ms without that; of a long study it saves a tenth. What is held is the most that was in use at
+    batches of 85, and 0.24 ms without that; of a long study up to a tenth is saved. What is held is the most that was in use at
     once. For programs, not for the library: the command line and the benchmarks call it.
     """
     try:
@@ -206,9 +206,7 @@ class _StridedConvolution(torch.autograd.Function):
         )
         phases = whole.permute(3, 5, 1, 0, 2, 4).reshape(s * s * channels, out, rows, columns).flip(2, 3)
         found = F.conv2d(grad, phases, padding=(rows - 1, columns - 1)).permute(0, 2, 3, 1)  # (B, H', W', s * s * C)
-        pixels = found.unflatten(3, (s, s * channels)).transpose(
-            2, 3
-        )  # (B, H', s, W', s * C): a row of pixels is whole
+        pixels = found.unflatten(3, (s, s * channels)).transpose(2, 3)  # (B, H', s, W', s * C): whole rows of pixels
         pixels = pixels.reshape(len(grad), s * found.shape[1], s * found.shape[2], channels).permute(0, 3, 1, 2)
         pixels = pixels[:, :, top : top + height, left : left + width]  # beyond the last window is 0
         beyond = (0, width - pixels.shape[3], 0, height - pixels.shape[2])

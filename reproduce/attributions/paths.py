@@ -114,7 +114,6 @@ def integrated_gradients(
         return delta * weighted_gradient_sum(model, inputs, targets, steps, points, chunk, create_graph)
 
 
-@torch.no_grad()
 def integrated_gradients_noise(
     model: nn.Module,
     inputs: Tensor,

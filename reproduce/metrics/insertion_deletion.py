@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from reproduce.attributions.engine import chunk_size
+from reproduce.attributions.engine import chunk_size, like
 
 RELEASED_STEP = 224  # pixels per step in MFABA's evaluation, one row of its images
 RANKINGS = ("channels", "pixels")
@@ -74,9 +74,9 @@ def insertion_deletion(
         raise ValueError(
             f"attributions {tuple(attributions.shape)} must have the inputs' shape {tuple(inputs.shape)}, (B, C, H, W)"
         )
-    place = _laid_out_like(ranks(attributions, ranking).int().view(len(inputs), -1, *inputs.shape[2:]), inputs)
+    place = like(ranks(attributions, ranking).int().view(len(inputs), -1, *inputs.shape[2:]), inputs)
     empty = torch.as_tensor(substrate).to(inputs).broadcast_to(inputs.shape).contiguous()
-    empty = _laid_out_like(empty, inputs)
+    empty = like(empty, inputs)
     size = chunk_size(model, inputs, chunk)
     half = max(1, size // 2)  # an image is evaluated inserted and deleted at once
     steps = -(-place[0].numel() // place.shape[1] // step) if len(inputs) else 1
@@ -99,7 +99,7 @@ def _curves(
     together = max(1, size // max(1, 2 * len(x)))
     for first in range(1, steps, together):
         taken = range(first, min(first + together, steps))
-        points = _laid_out_like(x.new_empty(2 * len(taken) * len(x), *x.shape[1:]), x)
+        points = like(x.new_empty(2 * len(taken) * len(x), *x.shape[1:]), x)
         with_best, without = points.view(2, len(taken), *x.shape)
         for k, count in enumerate(taken):
             best = place < count * step
@@ -114,12 +114,6 @@ def _curves(
 
 def _score(probabilities: Tensor, classes: Tensor) -> Tensor:
     return probabilities.gather(1, classes[:, None]).T
-
-
-def _laid_out_like(points: Tensor, x: Tensor) -> Tensor:
-    """In the memory order of ``x``: channels last is what CPU convolutions are fastest in."""
-    last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-    return points.contiguous(memory_format=torch.channels_last) if last else points
 
 
 def area(curves: Tensor) -> Tensor:

@@ -158,9 +158,7 @@ def _masked(
     for image, order, first, stop in zip(*(t.split(chunk) for t in masks), strict=True):
         rank = ranks[image, order]  # (K, P)
         shown = ((rank >= first[:, None]) & (rank < stop[:, None]))[:, :, None].expand(-1, -1, inputs.shape[1])
-        shown = shown.contiguous().view(
-            -1, *size, inputs.shape[1]
-        )  # a mask of the images' own shape is composed faster
+        shown = shown.contiguous().view(-1, *size, inputs.shape[1])  # of the images' own shape: composed faster
         composed = torch.where(shown, clear.index_select(0, image), hidden.index_select(0, image))
         yield image, composed.permute(0, 3, 1, 2)
 

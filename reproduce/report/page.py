@@ -31,9 +31,8 @@ def study_markdown(study: "Study", table: pd.DataFrame, claims: Sequence[dict[st
 def write(results: Path) -> None:
     """Join what the folder holds: ``claims.csv``, ``report.md`` and ``report.html``. Studies that have not been run do not appear."""
     records = [json.loads(path.read_text()) for path in sorted(results.glob("*.json"))]
-    records.sort(
-        key=lambda record: record.get("place", len(records))
-    )  # not by date: one study run again stays in its place
+    # Not by date: a study that is run again stays in its place.
+    records.sort(key=lambda record: record.get("place", len(records)))
     claims = pd.DataFrame([claim for record in records for claim in record["claims"]], columns=CLAIM_COLUMNS)
     claims.to_csv(results / "claims.csv", index=False, lineterminator="\n")
     counts = Counter(verdict.partition(":")[0] for verdict in claims["verdict"])

@@ -245,7 +245,9 @@ def _ig_is_two_orders_dearer(rows: pd.DataFrame) -> tuple[bool, str]:
 def _near_the_bound(rows: pd.DataFrame) -> tuple[bool, str]:
     part = select(rows[rows["method"].isin(BOUNDED)], metric="over_bound")
     worst = part.groupby("method")["value"].max()
-    return bool(worst.max() <= BOUND), ", ".join(f"{label(name)} {worst[name]:.2f}" for name in BOUNDED)
+    return bool(worst.max() <= BOUND), ", ".join(
+        f"{label(name)} {worst[name]:.2f}" for name in BOUNDED if name in worst
+    )
 
 
 STUDY = Study(

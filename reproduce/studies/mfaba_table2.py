@@ -114,9 +114,8 @@ def _time(run: Run, name: str, model: nn.Module, inputs: Tensor, images: Images)
         seconds.append(taken)
         plains.append(one)
     good = bool(torch.isfinite(attributions).all() and attributions.flatten(1).any(1).all())
-    if (
-        good and len(inputs) > 1 and name not in ("smoothgrad", "big")
-    ):  # one draws noise for the batch; the other takes 407 passes again
+    # A batch of one is alone; SmoothGrad draws noise for the batch; BIG would take its 407 passes again.
+    if good and len(inputs) > 1 and name not in ("smoothgrad", "big"):
         alone = attribute(model, inputs[:1], targets[:1])
         good = relative_l1(alone, attributions[:1]).item() <= SAME
     return {

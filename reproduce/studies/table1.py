@@ -69,7 +69,7 @@ def _measure(tick: Tick, model: nn.Module, images: Images, *, own: int, is_x: bo
         gaps.append(_mard(model, inputs, targets))
         tick(0.9 * len(gaps) * MARD_BATCH / own)
     if images.start == 0 and is_x:  # what rounding leaves of a difference that the theorem says is none
-        inputs, targets = next(images.first(FLOAT64_IMAGES).batches(FLOAT64_IMAGES, device))
+        inputs, targets = next(images.first(min(FLOAT64_IMAGES, len(images))).batches(FLOAT64_IMAGES, device))
         exact.append(_mard(model.double(), inputs.double(), targets, FLOAT64_STEPS))
     return hits | {"mard": gaps, "mard_float64": exact}
 
