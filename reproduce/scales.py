@@ -97,7 +97,7 @@ SCALES: dict[str, Scale] = {
                 "trained",
                 {"table1": 1_000, "mard": 80, "convergence": 6, ("convergence", "alexnet"): 8, "contrast": 1_000, ("gallery", "alexnet"): 3,
                  "table2": 200, ("table2", "alexnet"): 500, "ground-truth": 200, ("ground-truth", "alexnet"): 500,
-                 "mfaba-table1": 100, "axioms": 1, "steps": 8, ("cost", "alexnet"): 16},
+                 "mfaba-table1": 100, "axioms": 1, "steps": 8, "cost": 16},
             ),
             Testbed(
                 "imagenet-20", {"efficientnet_lite0": 1.0}, "package",

@@ -7,7 +7,16 @@ import torch
 from torch import nn
 
 from reproduce.attributions import expected_gradients, gradient, integrated_gradients
-from reproduce.attributions.engine import ACTIVATION_NUMBERS, CHUNK_NUMBERS, _activations, chunk_size, fast_stems, lean
+from reproduce.attributions.engine import (
+    ACTIVATION_NUMBERS,
+    LARGEST_OUTPUT,
+    _outputs,
+    chunk_size,
+    evenly,
+    fast_stems,
+    lean,
+    summed,
+)
 from reproduce.metrics.agreement import relative_l1
 from reproduce.metrics.timing import counted
 
@@ -50,20 +59,32 @@ def test_parameters_are_frozen_within_the_block_and_trainable_after_it():
     assert [p.requires_grad for p in net.parameters()] == [True, False, True, True]
 
 
-def test_a_net_with_many_weights_for_its_activations_gets_larger_chunks():
+def test_chunks_are_bounded_by_the_largest_output_by_all_outputs_and_outweigh_the_weights(monkeypatch):
     x = torch.zeros(3, 3, 224, 224)
-    plain = CHUNK_NUMBERS["cpu"] // x[0].numel()
-    convolution = nn.Sequential(nn.Conv2d(3, 4, 3, 4), nn.ReLU()).eval()
-    pooled = nn.Sequential(nn.AdaptiveAvgPool2d(8), nn.Flatten(), nn.Linear(192, 40_000), nn.Linear(40_000, 10)).eval()
-    wide = nn.Sequential(nn.Conv2d(3, 1024, 1), nn.ReLU()).eval()
-    activations = x[0].numel() + 192 + 192 + 40_000 + 10
-    assert chunk_size(convolution, x, None) == plain
-    weights = sum(p.numel() for p in pooled.parameters())
-    assert chunk_size(pooled, x, None) == weights // activations > plain
-    assert chunk_size(wide, x, None) == ACTIVATION_NUMBERS["cpu"] // (x[0].numel() + 2 * 1024 * 224 * 224) < plain
-    assert chunk_size(wide, x, 5) == 5
+    pixels = 224 * 224
+    plain = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 2, 1)).eval()
+    deep = nn.Sequential(*[nn.Conv2d(3, 3, 1) for _ in range(20)]).eval()
+    assert chunk_size(plain, x, None) == LARGEST_OUTPUT["cpu"] // (8 * pixels) == 20
+    assert chunk_size(deep, x, None) == ACTIVATION_NUMBERS["cpu"] // (21 * 3 * pixels) == 42
+    assert chunk_size(plain, x, 5) == 5 and chunk_size(plain, x[:0], None) == 1
     with pytest.raises(ValueError, match="chunk must be >= 1"):
-        chunk_size(wide, x, 0)
+        chunk_size(plain, x, 0)
+    monkeypatch.setitem(LARGEST_OUTPUT, "cpu", 2000)
+    classifier = nn.Sequential(
+        nn.Linear(10, 1000), nn.Linear(1000, 10)
+    ).eval()  # 21,010 weights, 1,020 outputs with the input
+    assert chunk_size(classifier, torch.zeros(1, 10), None) == 20
+
+
+@pytest.mark.parametrize(("count", "most", "part"), [(128, 38, 32), (16, 100, 16), (100, 64, 50), (0, 7, 1), (5, 1, 1)])
+def test_parts_are_few_and_as_equal_as_can_be(count, most, part):
+    assert evenly(count, most) == part
+
+
+def test_a_sum_over_points_keeps_their_memory_layout():
+    values = torch.randn(5, 2, 4, 6, 3).permute(0, 1, 4, 2, 3)  # channels last within each of the five
+    total = summed(values)
+    assert total.is_contiguous(memory_format=torch.channels_last) and torch.allclose(total, values.sum(0))
 
 
 def test_the_look_at_a_net_is_taken_once_is_no_pass_and_moves_no_statistics():
@@ -73,14 +94,14 @@ def test_the_look_at_a_net_is_taken_once_is_no_pass_and_moves_no_statistics():
     state = torch.get_rng_state()
     chunk_size(net.train(), x, None)
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
-    assert torch.equal(torch.get_rng_state(), state) and net not in _activations
+    assert torch.equal(torch.get_rng_state(), state) and net not in _outputs
     with counted(net.eval()) as passes:
         integrated_gradients(net, x, torch.zeros(2, dtype=torch.long), steps=3)
-    assert (passes.forward, passes.backward) == (6, 6) and list(_activations[net]) == [(3, 9, 13)]
-    count = len(_activations)
+    assert (passes.forward, passes.backward) == (6, 6) and list(_outputs[net]) == [(3, 9, 13)]
+    count = len(_outputs)
     del net
     gc.collect()
-    assert len(_activations) < count, "a net that is gone is forgotten"
+    assert len(_outputs) < count, "a net that is gone is forgotten"
 
 
 def test_an_image_of_another_dtype_or_layout_is_fine():

@@ -69,5 +69,8 @@ def _blur_matrices(sigmas: Tensor, size: int) -> Tensor:
     offsets = torch.arange(-reach, reach + 1, dtype=torch.float64)
     kernel = torch.exp(-((offsets / sigmas.double().clamp_min(1e-6)[:, None]) ** 2) / 2)
     kernel /= kernel.sum(1, keepdim=True)
+    kernel[kernel < 1e-20] = (
+        0  # of 1, far below rounding; in float32 the tails are subnormal, which processors are slow at
+    )
     place = torch.arange(size)
     return kernel[:, place[None, :] - place[:, None] + reach]

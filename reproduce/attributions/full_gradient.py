@@ -80,8 +80,8 @@ def full_grad(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     total = saliency.sum(1, keepdim=True)
     for part in full.bias_parts:
         if part.ndim == 4:
-            resized = F.interpolate(_rescaled(part), size=inputs.shape[2:], mode="bilinear", align_corners=True)
-            total = total + resized.sum(1, keepdim=True)
+            over_channels = _rescaled(part).sum(1, keepdim=True)  # before the resizing, which is linear: one map, not C
+            total = total + F.interpolate(over_channels, size=inputs.shape[2:], mode="bilinear", align_corners=True)
     return (total / inputs.shape[1]).expand_as(inputs).clone()
 
 

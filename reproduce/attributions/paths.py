@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from reproduce.attributions.engine import chunk_size, in_precision, like, picked
+from reproduce.attributions.engine import chunk_size, evenly, in_precision, like, picked, summed
 from reproduce.attributions.gradients import check_batch, raw_gradient
 
 NOISE_RANGE = (-1.0, 1.0)  # of baselines of uniform noise, in normalised units; IDSDS's code
@@ -107,7 +107,7 @@ def integrated_gradients(
 
     def points(images: slice, step: slice) -> tuple[Tensor, Tensor]:
         a, w = nodes[step].view(-1, *each), weights[step].view(-1, *each)
-        return start[images] + a * delta[images], w
+        return torch.addcmul(start[images], a, delta[images]), w
 
     with torch.set_grad_enabled(create_graph), in_precision(inputs, precision):
         delta = inputs - start
@@ -202,7 +202,7 @@ def expected_gradients(
         reference = picked(references, chosen[step, images])  # (K, B, *F)
         delta = inputs[images] - reference
         a = alphas[step, images].view(*delta.shape[:2], *[1] * (inputs.ndim - 1))
-        return reference + a * delta, delta
+        return torch.addcmul(reference, a, delta), delta
 
     with torch.set_grad_enabled(create_graph), in_precision(inputs, precision):
         return weighted_gradient_sum(model, inputs, targets, samples, points, chunk, create_graph) / samples
@@ -223,17 +223,17 @@ def weighted_gradient_sum(
     alive at once: whole batches at several steps where the batch is small, parts of the batch where it is large.
     """
     chunk = chunk_size(model, inputs, chunk)
-    parts = []
-    for first in range(0, len(inputs), chunk):
-        images = slice(first, min(first + chunk, len(inputs)))
-        count = images.stop - images.start
+    parts, together = [], evenly(len(inputs), chunk)
+    for first in range(0, len(inputs), together):
+        images = slice(first, min(first + together, len(inputs)))
         total = torch.zeros_like(inputs[images])
-        stride = max(1, chunk // count)
+        stride = evenly(steps, max(1, chunk // together))
         for k in range(0, steps, stride):
             at, weight = points(images, slice(k, min(k + stride, steps)))
             # (K, B, *F) -> (K * B, *F) and back
             flat, label = like(at.flatten(0, 1), inputs), targets[images].repeat(len(at))
             grads = raw_gradient(model, flat, label, create_graph=create_graph)[1].unflatten(0, at.shape[:2])
-            total = total + (weight * grads).sum(0) if create_graph else total.add_((weight * grads).sum(0))
+            weighted = weight * grads
+            total = total + weighted.sum(0) if create_graph else total.add_(summed(weighted))
         parts.append(total)
     return torch.cat(parts) if parts else torch.zeros_like(inputs)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from reproduce.attributions.engine import chunk_size
+from reproduce.attributions.engine import chunk_size, evenly, summed
 from reproduce.attributions.gradients import check_batch, raw_gradient
 
 
@@ -36,7 +36,7 @@ def smoothgrad(
         raise ValueError(f"samples must be >= 1 and sigma >= 0, got {samples} and {sigma}")
     check_batch(inputs, targets)
     size = chunk_size(model, inputs, chunk)
-    together = max(1, size // max(1, len(inputs)))
+    together = evenly(samples, max(1, size // max(1, len(inputs))))
     total = torch.zeros_like(inputs)
     for first in range(0, samples, together):
         count = min(together, samples - first)
@@ -50,5 +50,5 @@ def smoothgrad(
             raw_gradient(model, x, t, create_graph=False)[1]
             for x, t in zip(points.split(size), labels.split(size), strict=True)
         ]
-        total += torch.cat(grads).unflatten(0, (count, len(inputs))).sum(0)
+        total += summed(torch.cat(grads).unflatten(0, (count, len(inputs))))
     return total / samples

@@ -25,6 +25,7 @@ POOL = 256  # references of EG: the last test images, as the released code draws
 # On a homogeneous net IG is X-Gradient, and its 128 passes an image only confirm that; random maps are a control whose 96
 # forward passes an image tell nothing about the image. Every fifth is enough for both.
 CONFIRM_SHARE = 5
+MOST_TOGETHER = 128  # images
 
 
 def homogeneous(variant: str) -> bool:
@@ -66,8 +67,8 @@ def references(run: Run, net: Net) -> Tensor:
 
 
 def batch_size(run: Run, model: nn.Module, images: Images) -> int:
-    """Images per batch, as many as a pass of integrated_gradients takes."""
-    return chunk_size(model, images.inputs(slice(0, 1)).to(run.device), None)
+    """Images per batch: as many as a pass of integrated_gradients takes, and few enough that progress is seen."""
+    return min(MOST_TOGETHER, chunk_size(model, images.inputs(slice(0, 1)).to(run.device), None))
 
 
 def _measure(run: Run, net: Net, tick: Tick, model: nn.Module, images: Images) -> Value:
