@@ -25,7 +25,9 @@ from reproduce.studies.study import Claim, Study, select
 from reproduce.xdnn import NotHomogeneousError
 
 VERSION = 4
-ROUNDS = 3  # interleaved with plain gradients; the fastest round of each counts
+ROUNDS = 3  # interleaved with plain gradients and bare passes
+FEWER_ROUNDS = 2  # for methods of many passes that are held to their bound; others are timed once
+MANY = 16
 REFERENCE_STEPS = 300  # of the IG that errors are held against, as in the convergence study
 STEPS = (1, 4, 16, 64)  # further points of IG on the curve of error over cost
 PEERS_EQUAL = 1e-3  # relative L1 within which ours and captum's are the same result
@@ -34,7 +36,7 @@ BF16 = "integrated_gradients_128_bf16"
 BOUNDED = ("integrated_gradients_128", "expected_gradients_128", "x_gradient")
 BOUND = 1.15  # times the bound that these may take
 STRETCH = 128  # rows of bare passes at least that one timing of the bound goes through: as noisy as the methods' own
-MANY = 50  # passes above which other methods are timed once
+EVERY_METHOD = "alexnet"  # is timed on this one of the narrow nets; on the others those of one pass and captum's
 
 METRICS = {
     "passes": ("passes", "lower"), "relative_time": ("time / gradient", "lower"), "images_per_second": ("images/s", "higher"),
@@ -45,15 +47,20 @@ METRICS = {
 
 def cells(run: Run) -> list[Cell]:
     return [
-        run.cell("cost", VERSION, net, partial(_measure, run, net), images=count, seconds=25, rounds=ROUNDS, threads=run.threads,
+        run.cell("cost", VERSION, net, partial(_measure, run, net), images=count, seconds=22, rounds=ROUNDS, threads=run.threads,
                  methods=_methods(net), steps=STEPS, reference=REFERENCE_STEPS)
         for net, count in run.nets("cost")
     ]  # fmt: skip
 
 
 def _methods(net: Net) -> list[str]:
-    """All on regular nets. Where X-Gradient is defined: it, what else costs one pass, and the IG that it replaces."""
-    return [name for name, m in METHODS.items() if net.variant == "regular" or m.passes == 1 or name == CAPTUM[1]]
+    """All on regular nets. Where X-Gradient is defined, and on further narrow nets: those of one pass, and the IG they replace."""
+    everything = net.variant == "regular" and (net.width == 1 or net.model == EVERY_METHOD)
+    return [name for name, m in METHODS.items() if everything or m.passes == 1 or name == CAPTUM[1]]
+
+
+def _rounds(name: str, passes: float) -> int:
+    return ROUNDS if passes <= MANY else FEWER_ROUNDS if name in BOUNDED else 1
 
 
 def _calls(run: Run, net: Net, model: nn.Module, inputs: Tensor, targets: Tensor) -> dict[str, Callable[[], Tensor]]:
@@ -123,7 +130,7 @@ def _measure(run: Run, net: Net, tick: Tick, model: nn.Module, images: Images) -
         peer = peers.get(name)
         ours, gradients, theirs, over = [], [], [], []
         count = max(passes.forward, passes.backward) / len(inputs)
-        for _ in range(ROUNDS if count <= MANY or name in BOUNDED else 1):
+        for _ in range(_rounds(name, count)):
             gradients.append(clocked(one_gradient, run.device)[0])
             ours.append(clocked(call, run.device)[0])
             bare = clocked(stretch, run.device)[0] / rows_of_it
@@ -253,12 +260,15 @@ def _ig_is_two_orders_dearer(rows: pd.DataFrame) -> tuple[bool, str]:
     return bool(part["low"].min() >= 50), f"{part['value'].min():.0f} to {part['value'].max():.0f} times one gradient"
 
 
-def _near_the_bound(rows: pd.DataFrame) -> tuple[bool, str]:
-    part = select(rows[rows["method"].isin(BOUNDED)], metric="over_bound")
-    worst = part.groupby("method")["value"].max()
-    return bool(worst.max() <= BOUND), ", ".join(
-        f"{label(name)} {worst[name]:.2f}" for name in BOUNDED if name in worst
-    )
+def _near_the_bound(names: tuple[str, ...], rows: pd.DataFrame) -> tuple[bool, str]:
+    part = select(rows[rows["method"].isin(names)], metric="over_bound")
+    worst = part.groupby(["method", "model"])["value"].max()
+    found = [
+        f"{label(name)} " + ", ".join(f"{worst[name, model]:.2f} ({model})" for model in worst[name].index)
+        for name in names
+        if name in worst
+    ]
+    return bool(worst.max() <= BOUND), "; ".join(found)
 
 
 STUDY = Study(
@@ -267,12 +277,12 @@ STUDY = Study(
     question="What does each method cost in passes, time and memory, and what does one get for it?",
     source="X-DNN Sec. 3 (one pass instead of many); timings are ours",
     protocol=(
-        f"Each method of the registry on one batch, {ROUNDS} rounds interleaved with plain gradients of the same batch (one above {MANY} "
-        "passes, but for the three held to the bound). Passes: rows through the net, counted. Bound: passes times the time of one pass at the "
-        "best of three batch sizes. Peak: tensor bytes that the call allocated, replayed from the allocation record. Error: relative L1 to IG "
-        "with 300 steps, for methods that aim elsewhere a distance only. bf16: the passes only, by autocast; its error is beside it. captum "
-        "runs with its defaults in the same rounds, and its time is shown where its result equals ours within 0.1 % (EG: different draws). On "
-        "X-nets: X-Gradient, the other methods of one pass, and the IG that it replaces."
+        f"Each method of the registry on one batch, {ROUNDS} rounds interleaved with plain gradients of the same batch (above {MANY} passes "
+        f"one, and {FEWER_ROUNDS} of IG and EG). Passes: rows through the net, counted. Bound: passes times the time of a row of bare passes "
+        "at the best of four batch sizes, taken in the same round. Peak: tensor bytes that the call allocated, replayed from the allocation "
+        "record. Error: relative L1 to IG with 300 steps, for methods that aim elsewhere a distance only. bf16: the passes only, by autocast; "
+        "its error is beside it. captum runs with its defaults in the same rounds, and its time is shown where its result equals ours within "
+        "0.1 % (EG: different draws). On X-nets, and on narrow nets but AlexNet: the methods of one pass, IG and EG."
     ),
     differs="The paper prints no times. Ratios travel between machines, images per second do not.",
     cells=cells,
@@ -283,6 +293,9 @@ STUDY = Study(
         Claim("On an X-DNN exact IG costs one pass", "X-DNN Prop. 3.2", "1 pass", _exact_at_cost_one),
         Claim("IG with 128 steps costs about two orders of magnitude more than one gradient", "X-DNN Sec. 4.2", "128 passes",
               _ig_is_two_orders_dearer),
-        Claim(f"IG (128), EG (128) and X-Gradient run within {BOUND} times their bound", "this suite's own aim", "", _near_the_bound),
+        Claim(f"IG (128) and EG (128) run within {BOUND} times their bound", "this suite's own aim", "",
+              partial(_near_the_bound, BOUNDED[:2])),
+        Claim(f"X-Gradient on one batch runs within {BOUND} times its bound", "this suite's own aim", "",
+              partial(_near_the_bound, BOUNDED[2:])),
     ),
 )  # fmt: skip
