@@ -35,8 +35,10 @@ CAPTUM = ("input_x_gradient", "integrated_gradients_128", "expected_gradients_12
 BF16 = "integrated_gradients_128_bf16"
 BOUNDED = ("integrated_gradients_128", "expected_gradients_128", "x_gradient")
 BOUND = 1.15  # times the bound that these may take
-STRETCH = 128  # rows of bare passes at least that one timing of the bound goes through: as noisy as the methods' own
-EVERY_METHOD = "alexnet"  # is timed on this one of the narrow nets; on the others those of one pass and captum's
+STRETCH = (
+    128  # rows that one timing goes through at least: short calls are repeated, so that all timings are equally noisy
+)
+BOTH_VARIANTS = "alexnet"  # are timed of this narrow net; of the others the X-variant, whose passes cost the same
 
 METRICS = {
     "passes": ("passes", "lower"), "relative_time": ("time / gradient", "lower"), "images_per_second": ("images/s", "higher"),
@@ -50,13 +52,13 @@ def cells(run: Run) -> list[Cell]:
         run.cell("cost", VERSION, net, partial(_measure, run, net), images=count, seconds=22, rounds=ROUNDS, threads=run.threads,
                  methods=_methods(net), steps=STEPS, reference=REFERENCE_STEPS)
         for net, count in run.nets("cost")
+        if net.variant == "x" or net.width == 1 or net.model == BOTH_VARIANTS
     ]  # fmt: skip
 
 
 def _methods(net: Net) -> list[str]:
-    """All on regular nets. Where X-Gradient is defined, and on further narrow nets: those of one pass, and the IG they replace."""
-    everything = net.variant == "regular" and (net.width == 1 or net.model == EVERY_METHOD)
-    return [name for name, m in METHODS.items() if everything or m.passes == 1 or name == CAPTUM[1]]
+    """All on regular nets. Where X-Gradient is defined: it, what else costs one pass, and the IG that it replaces."""
+    return [name for name, m in METHODS.items() if net.variant == "regular" or m.passes == 1 or name == CAPTUM[1]]
 
 
 def _rounds(name: str, passes: float) -> int:
@@ -116,7 +118,7 @@ def _measure(run: Run, net: Net, tick: Tick, model: nn.Module, images: Images) -
     reference = integrated_gradients(model, inputs, targets, steps=REFERENCE_STEPS)
     one_gradient = partial(gradient, model, inputs, targets)
     calls, peers = _calls(run, net, model, inputs, targets), _captum(model, inputs, targets)
-    stretch, rows_of_it = _bare_passes(run, model, inputs, targets)
+    bare_pass = _bare_pass(run, model, inputs, targets)
     out: list[dict[str, object]] = []
     for done, (name, call) in enumerate(calls.items()):
         tick(done / len(calls))
@@ -130,13 +132,13 @@ def _measure(run: Run, net: Net, tick: Tick, model: nn.Module, images: Images) -
         peer = peers.get(name)
         ours, gradients, theirs, over = [], [], [], []
         count = max(passes.forward, passes.backward) / len(inputs)
+        times = max(1, int(STRETCH / max(1, count * len(inputs))))
         for _ in range(_rounds(name, count)):
-            gradients.append(clocked(one_gradient, run.device)[0])
-            ours.append(clocked(call, run.device)[0])
-            bare = clocked(stretch, run.device)[0] / rows_of_it
-            over.append(ours[-1] / (bare * max(1, passes.backward)))
+            gradients.append(_seconds(one_gradient, -(-STRETCH // len(inputs)), run.device)[0])
+            ours.append(_seconds(call, times, run.device)[0])
+            over.append(ours[-1] / (bare_pass() * max(1, passes.backward)))
             if peer is not None:
-                taken, of_theirs = clocked(peer, run.device)
+                taken, of_theirs = _seconds(peer, times, run.device)
                 theirs.append(taken)
         row: dict[str, object] = {
             "method": name,
@@ -158,21 +160,23 @@ def _kept(call: Callable[[], Tensor], found: list[Tensor]) -> None:
     found.append(call())
 
 
-def _bare_passes(run: Run, model: nn.Module, inputs: Tensor, targets: Tensor) -> tuple[Callable[[], None], int]:
-    """Forward and backward passes at the batch size that is fastest per row, ready to be called, and how many rows they take."""
+def _seconds(call: Callable[[], Tensor], times: int, device: torch.device) -> tuple[float, Tensor]:
+    """Of one call, when it is repeated, and what it returned."""
+    seconds, result = clocked(lambda: [call() for _ in range(times)][-1], device)
+    return seconds / times, result
+
+
+def _bare_pass(run: Run, model: nn.Module, inputs: Tensor, targets: Tensor) -> Callable[[], float]:
+    """Times bare passes at the batch size that is fastest per row: seconds of a row, forward and backward, at each call."""
     found = []
     for size in sorted({4, 16, 64, chunk_size(model, inputs, None)}):
         place = torch.arange(size, device=inputs.device) % len(inputs)
-        calls = -(-STRETCH // size)
-        passes = partial(_repeat, calls, partial(gradient, model, picked(inputs, place), targets[place]))
-        passes()  # the first call allocates
-        found.append((clocked(passes, run.device)[0] / (calls * size), passes, calls * size))
-    return min(found, key=lambda one: one[0])[1:]
-
-
-def _repeat(times: int, call: Callable[[], Tensor]) -> None:
-    for _ in range(times):
-        call()
+        once = partial(gradient, model, picked(inputs, place), targets[place])
+        once()  # the first call allocates
+        clock = partial(_seconds, once, -(-STRETCH // size), run.device)
+        found.append((clock()[0] / size, size, clock))
+    _, size, clock = min(found, key=lambda one: one[0])
+    return lambda: clock()[0] / size
 
 
 def _equal(theirs: Tensor, ours: Tensor) -> bool:
@@ -280,9 +284,10 @@ STUDY = Study(
         f"Each method of the registry on one batch, {ROUNDS} rounds interleaved with plain gradients of the same batch (above {MANY} passes "
         f"one, and {FEWER_ROUNDS} of IG and EG). Passes: rows through the net, counted. Bound: passes times the time of a row of bare passes "
         "at the best of four batch sizes, taken in the same round. Peak: tensor bytes that the call allocated, replayed from the allocation "
-        "record. Error: relative L1 to IG with 300 steps, for methods that aim elsewhere a distance only. bf16: the passes only, by autocast; "
+        "record. Error: relative L1 to IG with 300 steps, for other methods a distance only. bf16: the passes only, by autocast; "
         "its error is beside it. captum runs with its defaults in the same rounds, and its time is shown where its result equals ours within "
-        "0.1 % (EG: different draws). On X-nets, and on narrow nets but AlexNet: the methods of one pass, IG and EG."
+        "0.1 % (EG: different draws). On X-nets: X-Gradient, the other methods of one pass, IG and EG; of narrow VGG16 and ResNet-50 only "
+        "these."
     ),
     differs="The paper prints no times. Ratios travel between machines, images per second do not.",
     cells=cells,
