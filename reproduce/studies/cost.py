@@ -118,7 +118,7 @@ def _measure(run: Run, net: Net, tick: Tick, model: nn.Module, images: Images) -
     reference = integrated_gradients(model, inputs, targets, steps=REFERENCE_STEPS)
     one_gradient = partial(gradient, model, inputs, targets)
     calls, peers = _calls(run, net, model, inputs, targets), _captum(model, inputs, targets)
-    bare_pass = _bare_pass(run, model, inputs, targets)
+    row_seconds = bare_passes(model, inputs, targets)
     out: list[dict[str, object]] = []
     for done, (name, call) in enumerate(calls.items()):
         tick(done / len(calls))
@@ -136,7 +136,7 @@ def _measure(run: Run, net: Net, tick: Tick, model: nn.Module, images: Images) -
         for _ in range(_rounds(name, count)):
             gradients.append(_seconds(one_gradient, -(-STRETCH // len(inputs)), run.device)[0])
             ours.append(_seconds(call, times, run.device)[0])
-            over.append(ours[-1] / (bare_pass() * max(1, passes.backward)))
+            over.append(ours[-1] / (row_seconds() * max(1, passes.backward)))
             if peer is not None:
                 taken, of_theirs = _seconds(peer, times, run.device)
                 theirs.append(taken)
@@ -166,14 +166,14 @@ def _seconds(call: Callable[[], Tensor], times: int, device: torch.device) -> tu
     return seconds / times, result
 
 
-def _bare_pass(run: Run, model: nn.Module, inputs: Tensor, targets: Tensor) -> Callable[[], float]:
+def bare_passes(model: nn.Module, inputs: Tensor, targets: Tensor) -> Callable[[], float]:
     """Times bare passes at the batch size that is fastest per row: seconds of a row, forward and backward, at each call."""
     found = []
     for size in sorted({4, 16, 64, chunk_size(model, inputs, None)}):
         place = torch.arange(size, device=inputs.device) % len(inputs)
         once = partial(gradient, model, picked(inputs, place), targets[place])
         once()  # the first call allocates
-        clock = partial(_seconds, once, -(-STRETCH // size), run.device)
+        clock = partial(_seconds, once, -(-STRETCH // size), inputs.device)
         found.append((clock()[0] / size, size, clock))
     _, size, clock = min(found, key=lambda one: one[0])
     return lambda: clock()[0] / size
@@ -268,7 +268,10 @@ def _near_the_bound(names: tuple[str, ...], rows: pd.DataFrame) -> tuple[bool, s
     part = select(rows[rows["method"].isin(names)], metric="over_bound")
     worst = part.groupby(["method", "model"])["value"].max()
     found = [
-        f"{label(name)} " + ", ".join(f"{worst[name, model]:.2f} ({model})" for model in worst[name].index)
+        f"{label(name)} "
+        + ", ".join(
+            f"{worst[name, model]:.2f} ({figures.MODEL_LABEL.get(model, model)})" for model in worst[name].index
+        )
         for name in names
         if name in worst
     ]
