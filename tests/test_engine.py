@@ -66,13 +66,13 @@ def test_chunks_are_bounded_by_the_largest_output_by_all_outputs_and_outweigh_th
     deep = nn.Sequential(*[nn.Conv2d(3, 3, 1) for _ in range(20)]).eval()
     assert chunk_size(plain, x, None) == LARGEST_OUTPUT["cpu"] // (8 * pixels) == 20
     assert chunk_size(deep, x, None) == ACTIVATION_NUMBERS["cpu"] // (21 * 3 * pixels) == 42
+    assert chunk_size(plain.double(), x.double(), None) == 2, "in float64 convolutions unfold their inputs"
     assert chunk_size(plain, x, 5) == 5 and chunk_size(plain, x[:0], None) == 1
     with pytest.raises(ValueError, match="chunk must be >= 1"):
         chunk_size(plain, x, 0)
     monkeypatch.setitem(LARGEST_OUTPUT, "cpu", 2000)
-    classifier = nn.Sequential(
-        nn.Linear(10, 1000), nn.Linear(1000, 10)
-    ).eval()  # 21,010 weights, 1,020 outputs with the input
+    # 21,010 weights, 1,020 outputs with the input
+    classifier = nn.Sequential(nn.Linear(10, 1000), nn.Linear(1000, 10)).eval()
     assert chunk_size(classifier, torch.zeros(1, 10), None) == 20
 
 

@@ -69,8 +69,7 @@ def _blur_matrices(sigmas: Tensor, size: int) -> Tensor:
     offsets = torch.arange(-reach, reach + 1, dtype=torch.float64)
     kernel = torch.exp(-((offsets / sigmas.double().clamp_min(1e-6)[:, None]) ** 2) / 2)
     kernel /= kernel.sum(1, keepdim=True)
-    kernel[kernel < 1e-20] = (
-        0  # of 1, far below rounding; in float32 the tails are subnormal, which processors are slow at
-    )
+    # Far below rounding of a kernel that sums to 1; as float32 these tails are subnormal, which processors are slow at.
+    kernel[kernel < 1e-20] = 0
     place = torch.arange(size)
     return kernel[:, place[None, :] - place[:, None] + reach]

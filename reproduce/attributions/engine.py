@@ -11,10 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 # Numbers that one layer may put out in a pass: 32 MB in float32, above which glibc maps a block anew each time it is asked for.
-# A GPU has no such limit; there it is what keeps VGG16 and ResNet-50 busy at 224 px.
+# On a GPU, where none of this was measured, the limit below is reached first by VGG16 and ResNet-50 at 224 px.
 LARGEST_OUTPUT = {"cpu": 2**23, "cuda": 2**27}
 # Outputs of all layers that may be alive in a pass, 0.5 GB and 4 GB in float32: bounds memory whatever the net.
 ACTIVATION_NUMBERS = {"cpu": 2**27, "cuda": 2**30}
+# In float64 torch unfolds what it convolves on a CPU, kernel size times the numbers, 8 bytes each: AlexNet's 512 points of 64 px
+# took 3 GB. So many times larger an output counts there.
+UNFOLDED = 8
 
 _outputs: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], tuple[int, int]]] = WeakKeyDictionary()
 
@@ -38,11 +41,12 @@ def chunk_size(model: nn.Module, inputs: Tensor, chunk: int | None) -> int:
     kind = inputs.device.type if inputs.device.type in LARGEST_OUTPUT else "cuda"
     if not len(inputs):
         return 1
-    if (
-        model.training
-    ):  # a look at the net would draw dropout masks or move running statistics: take layers of 8 inputs' size
+    if model.training:
+        # A look at the net would draw dropout masks or move running statistics: suppose that it puts out 8 times its input.
         return max(1, LARGEST_OUTPUT[kind] // max(1, 8 * inputs[:1].numel()))
     largest, together = _outputs_of(model, inputs[:1])
+    if inputs.dtype == torch.float64 and kind == "cpu":
+        largest, together = UNFOLDED * largest, UNFOLDED * together
     weights = sum(parameter.numel() for parameter in model.parameters())
     suited = max(LARGEST_OUTPUT[kind] // largest, weights // together)
     return max(1, min(suited, ACTIVATION_NUMBERS[kind] // together))
@@ -55,8 +59,10 @@ def evenly(count: int, most: int) -> int:
 
 @torch.no_grad()
 def _outputs_of(model: nn.Module, one: Tensor) -> tuple[int, int]:
-    """Numbers that the largest layer and all layers put out for one input, itself included; looked at once per net and shape,
-    past the hooks that count passes."""
+    """Numbers that the largest layer and all layers put out for one input, the input among them.
+
+    Looked at once per net and shape, past the hooks that count passes.
+    """
     known = _outputs.setdefault(model, {})
     shape = tuple(one.shape[1:])
     if shape not in known:
