@@ -109,16 +109,17 @@ def _captum(model: nn.Module, inputs: Tensor, targets: Tensor, whole: bool) -> d
         kind(model) for kind in (captum.attr.IntegratedGradients, captum.attr.InputXGradient, captum.attr.GradientShap)
     )
     batch = None if whole else chunk_size(model, inputs, None)
-    peers = {
+    peers: dict[str, Callable[[], Tensor]] = {
         "input_x_gradient": lambda: ixg.attribute(own.requires_grad_(), target=targets).detach(),
         "integrated_gradients_128": lambda: ig.attribute(
             inputs, zeros, target=targets, n_steps=128, method="gausslegendre", internal_batch_size=batch
         ),
-        "expected_gradients_128": lambda: shap.attribute(
-            inputs, inputs.flip(0), target=targets, n_samples=128, stdevs=0.0
-        ).detach(),
     }
-    return peers if whole else {name: call for name, call in peers.items() if name != "expected_gradients_128"}
+    if whole:
+        peers["expected_gradients_128"] = lambda: shap.attribute(
+            inputs, inputs.flip(0), target=targets, n_samples=128, stdevs=0.0
+        ).detach()
+    return peers
 
 
 def _measure(run: Run, net: Net, tick: Tick, model: nn.Module, images: Images) -> Value:
@@ -139,14 +140,14 @@ def _measure(run: Run, net: Net, tick: Tick, model: nn.Module, images: Images) -
             continue
         peer = peers.get(name)
         ours, gradients, theirs, over = [], [], [], []
-        count = max(passes.forward, passes.backward) / len(inputs)
-        times = max(1, int(STRETCH / max(1, count * len(inputs))))
+        of_call = max(passes.forward, passes.backward)  # rows
+        count = of_call / len(inputs)
         for _ in range(_rounds(name, count)):
-            gradients.append(_seconds(one_gradient, -(-STRETCH // len(inputs)), run.device)[0])
-            ours.append(_seconds(call, times, run.device)[0])
+            gradients.append(_seconds(one_gradient, len(inputs), run.device)[0])
+            ours.append(_seconds(call, of_call, run.device)[0])
             over.append(ours[-1] / (row_seconds() * max(1, passes.backward)))
             if peer is not None:
-                taken, of_theirs = _seconds(peer, times, run.device)
+                taken, of_theirs = _seconds(peer, of_call, run.device)
                 theirs.append(taken)
         row: dict[str, object] = {
             "method": name,
@@ -168,8 +169,9 @@ def _kept(call: Callable[[], Tensor], found: list[Tensor]) -> None:
     found.append(call())
 
 
-def _seconds(call: Callable[[], Tensor], times: int, device: torch.device) -> tuple[float, Tensor]:
-    """Of one call, when it is repeated, and what it returned."""
+def _seconds(call: Callable[[], Tensor], of_call: int, device: torch.device) -> tuple[float, Tensor]:
+    """Of one call that takes ``of_call`` rows through the net, when it is repeated for a stretch, and what it returned."""
+    times = -(-STRETCH // max(1, of_call))
     seconds, result = clocked(lambda: [call() for _ in range(times)][-1], device)
     return seconds / times, result
 
@@ -181,7 +183,7 @@ def bare_passes(model: nn.Module, inputs: Tensor, targets: Tensor) -> Callable[[
         place = torch.arange(size, device=inputs.device) % len(inputs)
         once = partial(gradient, model, picked(inputs, place), targets[place])
         once()  # the first call allocates
-        clock = partial(_seconds, once, -(-STRETCH // size), inputs.device)
+        clock = partial(_seconds, once, size, inputs.device)
         found.append((clock()[0] / size, size, clock))
     _, size, clock = min(found, key=lambda one: one[0])
     return lambda: clock()[0] / size
