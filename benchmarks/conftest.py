@@ -1,5 +1,5 @@
 """Benchmarks run as the command line does: memory that is freed is kept."""
 
-from reproduce.attributions.engine import keep_freed_memory
+from xdnn.allocator import keep_freed_memory
 
 keep_freed_memory()

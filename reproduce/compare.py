@@ -1,15 +1,47 @@
-"""What moved between two folders of results, beyond its interval."""
+"""What differs between two folders of results by more than chance: rows paired by their ids, claims by theirs.
 
-import json
-from dataclasses import dataclass
+Each pair of rows is tested. One training against several: does the value lie within the range of the several,
+value +- t * spread * sqrt(1 + 1/T)? That is what a second machine must see, and is called inside. Otherwise: is the
+difference of two independent means zero, by both intervals? Among thousands of rows one in twenty lies outside its 95 %
+range by chance alone, so a row has moved only where Benjamini and Hochberg's correction over all rows leaves it so: of the
+rows that are said to have moved, one in twenty has not.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pandas as pd
+import scipy
 
+from reproduce.claims import ALPHA, Kind, Outcome
 from reproduce.errors import UserError
+from reproduce.records import ALL, read_records
+from reproduce.statistics import CONFIDENCE, Interval
 
-MEASURED = ("value", "low", "high", "n", "reported", "unit", "better")  # every other column says what was measured
-ROUNDING = 2e-3  # relative: CSVs keep four digits, and a value without an interval still rounds
+NUMBERS = tuple(field.name for field in fields(Interval))
+# What rows say of a measured number besides its interval. Every other column is an id.
+WORDS = ("unit", "better", "reported", "reason", "verdict", "sem", "p_t", "p_wilcoxon")
+TIME_UNITS = ("s", "ms", "1/s")
+Key = tuple[tuple[str, str], ...]  # the ids of a row that are not empty, each with its column
+ROUNDING = 2e-3  # relative: CSVs keep four digits
+
+
+class Row(NamedTuple):
+    """One number of a study's CSV."""
+
+    value: float
+    low: float
+    high: float
+    trainings: int
+    spread: float
+
+    def __str__(self) -> str:
+        if math.isnan(self.low) or self.low == self.high:
+            return f"{self.value:.4g}"
+        return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]"
 
 
 @dataclass(frozen=True)
@@ -17,93 +49,143 @@ class Comparison:
     """Rows and claims of two folders.
 
     Attributes:
-        moved: study, what, before, after: intervals that do not touch, or unequal values where there is no interval.
-        claims: study, claim, before, after: verdicts that changed.
-        rows: how many rows both folders have.
-        only: sentences about studies and rows that one of the two lacks.
+        rows: study, what (the ids), before, after, p (of the test), status:
+
+            inside   within its 95 % range
+            outside  outside of it, as one in twenty is by chance
+            moved    outside of it, and by more than chance
+            differs  another value without an interval, so that nothing can be tested
+            time     holds for the machine that it was measured on, and is not compared
+
+        claims: claim (its id), kind, before, after: outcomes that changed.
+        only: sentences about studies and rows that cannot be paired.
     """
 
-    moved: pd.DataFrame
+    rows: pd.DataFrame
     claims: pd.DataFrame
-    rows: int
     only: list[str]
+
+    def count(self, status: str) -> int:
+        return int((self.rows["status"] == status).sum())
+
+    @property
+    def contradictions(self) -> pd.DataFrame:
+        """Claims that are reproduced on one side and not reproduced on the other; speed is the machine's."""
+        decided = {str(Outcome.REPRODUCED), str(Outcome.NOT_REPRODUCED)}
+        both = self.claims["before"].isin(decided) & self.claims["after"].isin(decided)
+        return self.claims[both & (self.claims["kind"] != str(Kind.SPEED))]
 
     @property
     def same(self) -> bool:
-        return self.moved.empty and self.claims.empty
+        """Has nothing moved, and no claim been contradicted?"""
+        return self.count("moved") == 0 and self.contradictions.empty
 
 
 def compare(before: Path, after: Path) -> Comparison:
-    """Hold the studies of two folders of results against each other, row by row.
-
-    A row moved where its two intervals do not overlap: a strict test, so what it names did move, and a smaller shift can
-    go unnamed. Rows without an interval moved where they differ by more than rounding.
+    """Hold the studies of two folders of results against each other.
 
     Raises:
-        UserError: a folder without results.
+        UserError: a folder without results, or a file that is missing or broken.
     """
-    old, new = _studies(before), _studies(after)
+    old, new = read_records(before), read_records(after)
     only = [f"{name}: only in {before}" for name in old if name not in new]
     only += [f"{name}: only in {after}" for name in new if name not in old]
-    moved, count = [], 0
-    claims = []
+    found: list[dict[str, Any]] = []
+    claims: list[dict[str, str]] = []
     for name in (name for name in old if name in new):
-        a, b = _rows(before / f"{name}.csv"), _rows(after / f"{name}.csv")
-        both = a.keys() & b.keys()
-        count += len(both)
+        times = _speed_metrics(old[name]) | _speed_metrics(new[name])
+        a, b = (_rows(folder / f"{name}.csv", times, only) for folder in (before, after))
         if odd := len(a.keys() ^ b.keys()):
             only.append(f"{name}: {odd} rows are in one of the two only")
-        moved += [
-            {"study": name, "what": " ".join(key), "before": _words(a[key]), "after": _words(b[key])}
-            for key in a
-            if key in both and _apart(a[key], b[key])
-        ]
-        was = {claim["claim"]: claim["verdict"] for claim in old[name]}
-        claims += [
-            {"study": name, "claim": c["claim"], "before": was[c["claim"]], "after": c["verdict"]}
-            for c in new[name]
-            if c["claim"] in was and was[c["claim"]] != c["verdict"]
-        ]
-    columns = ["study", "what", "before", "after"]
-    return Comparison(pd.DataFrame(moved, columns=columns), pd.DataFrame(claims), count, only)
+        for key in (key for key in a if key in b):
+            found.append({"study": name, "what": " ".join(value for _, value in key), **_pair(*a[key], *b[key])})
+        claims += _changed(old[name]["claims"], new[name]["claims"])
+    rows = pd.DataFrame(found, columns=["study", "what", "before", "after", "p", "status"])
+    return Comparison(_corrected(rows), pd.DataFrame(claims, columns=["claim", "kind", "before", "after"]), only)
 
 
-def _studies(folder: Path) -> dict[str, list[dict[str, str]]]:
-    """Study -> its claims."""
-    found = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
-    studies = {name: record["claims"] for name, record in found.items() if "claims" in record}
-    if not studies:
-        raise UserError(f"no results in {folder}; name a scale's folder, e.g. results/embedded")
-    return studies
+def difference_p(before: Row, after: Row) -> float:
+    """Two-sided p-value of the hypothesis that both estimate the same number; NaN where nothing says how far they vary."""
+    if math.isnan(before.value) and math.isnan(after.value):
+        return 1.0
+    distance = abs(before.value - after.value)
+    if distance <= ROUNDING * max(abs(before.value), abs(after.value)):
+        return 1.0
+    one, several = sorted((before, after), key=lambda row: row.trainings)
+    if one.trainings == 1 < several.trainings and several.spread > 0:
+        error = several.spread * math.sqrt(1 + 1 / several.trainings)
+        return float(2 * scipy.stats.t.sf(distance / error, several.trainings - 1))
+    errors = [_standard_error(before, after.value), _standard_error(after, before.value)]
+    if any(map(math.isnan, errors)):
+        return math.nan
+    error = math.hypot(*errors)
+    return float(2 * scipy.stats.norm.sf(distance / error)) if error else 0.0
 
 
-def _rows(path: Path) -> dict[tuple[str, ...], pd.Series]:
-    """What was measured -> its row. Repeated keys (an id that is not in the file) are numbered in order."""
+def _standard_error(row: Row, other: float) -> float:
+    """From the half of the interval that faces the other value."""
+    half = row.high - row.value if other > row.value else row.value - row.low
+    return half / float(scipy.stats.norm.ppf((1 + CONFIDENCE) / 2))
+
+
+def _pair(before: Row, is_time: bool, after: Row, _: bool) -> dict[str, Any]:
+    if is_time:
+        return {"before": str(before), "after": str(after), "p": math.nan, "status": "time"}
+    p = difference_p(before, after)
+    status = "differs" if math.isnan(p) else "outside" if p < ALPHA else "inside"
+    return {"before": str(before), "after": str(after), "p": p, "status": status}
+
+
+def _corrected(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows that are outside of their range by more than chance are called moved."""
+    tested = rows["p"].notna()
+    if not tested.any():
+        return rows
+    adjusted = pd.Series(scipy.stats.false_discovery_control(rows.loc[tested, "p"]), index=rows.index[tested])
+    moved = adjusted.reindex(rows.index) < ALPHA
+    return rows.assign(status=rows["status"].mask(moved, "moved"))
+
+
+def _speed_metrics(record: Mapping[str, Any]) -> set[str]:
+    """Metrics that claims about speed are made of."""
+    return {str(claim.get("metric")) for claim in record["claims"] if claim.get("kind") == str(Kind.SPEED)}
+
+
+def _rows(path: Path, times: set[str], only: list[str]) -> dict[Key, tuple[Row, bool]]:
+    """Ids -> the row over all trainings, and whether it is a time. Rows that have the same ids are left out, and said."""
     try:
-        rows = pd.read_csv(path, dtype={"seed": str})
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except pd.errors.EmptyDataError:
         return {}
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing; make it again with `make {path.stem}`") from error
-    ids = [column for column in rows if column not in MEASURED]
-    out: dict[tuple[str, ...], pd.Series] = {}
-    seen: dict[tuple[str, ...], int] = {}
-    for _, row in rows.iterrows():
-        key = tuple(str(row[column]) for column in ids if pd.notna(row[column]))
-        seen[key] = seen.get(key, 0) + 1
-        out[key if seen[key] == 1 else (*key, f"#{seen[key]}")] = row
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}); make it again with `make {path.stem}`") from error
+    missing = {"value", "low", "high", "metric"} - set(table)
+    if missing:
+        raise UserError(f"{path} has no column {', '.join(sorted(missing))}; make it again with `make {path.stem}`")
+    if "training" in table:
+        table = table[table["training"] == ALL].drop(columns="training")
+    ids = [column for column in table if column not in NUMBERS and column not in WORDS]
+    repeated = table.duplicated(ids, keep=False)
+    if repeated.any():
+        only.append(f"{path}: {int(repeated.sum())} rows are not told apart by their ids")
+    out = {}
+    for line in table[~repeated].to_dict("records"):
+        key = tuple((column, line[column]) for column in ids if line[column])
+        out[key] = (_row(line), line.get("unit") in TIME_UNITS or line["metric"] in times)
     return out
 
 
-def _apart(a: pd.Series, b: pd.Series) -> bool:
-    if pd.isna(a["value"]) or pd.isna(b["value"]):
-        return bool(pd.isna(a["value"]) != pd.isna(b["value"]))
-    slack = ROUNDING * max(abs(a["value"]), abs(b["value"]))
-    if any(pd.isna(row["low"]) or row["low"] == row["high"] for row in (a, b)):
-        return bool(abs(a["value"] - b["value"]) > slack)
-    return bool(a["low"] > b["high"] + slack or b["low"] > a["high"] + slack)
+def _row(line: Mapping[str, str]) -> Row:
+    value, low, high, spread = (float(line.get(name) or "nan") for name in ("value", "low", "high", "spread"))
+    return Row(value, low, high, int(line.get("trainings") or 1), spread)
 
 
-def _words(row: pd.Series) -> str:
-    interval = "" if pd.isna(row["low"]) or row["low"] == row["high"] else f" [{row['low']:.4g}, {row['high']:.4g}]"
-    return f"{row['value']:.4g}{interval}"
+def _changed(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> list[dict[str, str]]:
+    was = {claim["id"]: claim["outcome"] for claim in before}
+    return [
+        {"claim": c["id"], "kind": c["kind"], "before": was[c["id"]], "after": c["outcome"]}
+        for c in after
+        if c["id"] in was and was[c["id"]] != c["outcome"]
+    ]

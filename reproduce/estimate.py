@@ -4,16 +4,18 @@ import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from typing import Any
 
 from rich.console import Console
 
-from reproduce.cells import Cell, Cells, pieces
-from reproduce.progress import CellProgress
-from reproduce.run import Run
+from reproduce.context import Context
+from reproduce.engine import Engine, Workers, connected
+from reproduce.progress import TaskProgress
 from reproduce.runner import say_what_is_missing
-from reproduce.studies.study import Study
+from reproduce.study import Study
+from reproduce.tasks import Task, in_order
 
+AnyTask = Task[Any, Any]
 Points = list[tuple[int, float]]  # images and seconds of one piece of work, few images first
 
 
@@ -22,9 +24,9 @@ class Estimate:
     """What is left of a study.
 
     Attributes:
-        images: of all its cells that are not finished; a net's images count for each cell that looks at them.
+        images: of all its tasks that are not finished; a net's images count for each task that looks at them.
         seconds: of these, by the line through what was measured here.
-        guessed: of cells that do not depend on images, such as training: their authors' guess on 2 cores.
+        guessed: of tasks that do not depend on images, such as training: their authors' guess on 2 cores.
     """
 
     study: str
@@ -33,56 +35,56 @@ class Estimate:
     guessed: float
 
 
-def estimate(studies: Sequence[Study], run: Run, images: int, console: Console) -> list[Estimate]:
+def estimate(
+    studies: Sequence[Study], context: Context, images: int, workers: Workers, console: Console
+) -> list[Estimate]:
     """Measure ``studies`` on ``images`` and twice as many images per net, and say what the rest of the scale costs.
 
-    Only what depends on the number of images is measured, and what that needs. The measured cells are kept like those of
-    ``run --images``. A device that takes larger batches than ``images`` is faster than the estimate: take as many as fit in
-    its batch, or more.
-
-    Raises:
-        UserError: images below 1.
+    Only what depends on the number of images is measured, and what that needs. The measured tasks are kept as those of
+    ``run --images`` are. A device that takes larger batches than ``images`` is faster than the estimate: take as many as fit
+    in its batch, or more.
     """
-    say_what_is_missing(run, console)
+    say_what_is_missing(studies, context, console)
     measured: dict[str, Points] = defaultdict(list)
     for count in (images, 2 * images):
-        few = replace(run, scale=run.scale.first(count))
-        cells = [cell for cell in pieces(cell for study in studies for cell in study.cells(few)) if cell.images]
-        _compute(cells, run.cells, console)
-        for cell in cells:
-            measured[_identity(cell)].append((cell.images, run.cells.get(cell)["seconds"]))
-    return [_estimate(study, run, measured) for study in studies]
+        few = replace(context, most_images=count)
+        tasks = [task for study in studies for task in in_order(study.at(few)) if task.images]
+        compute(tasks, few, workers, console)
+        for task in tasks:
+            measured[identity(task)].append((task.images, few.result(task).seconds))
+    return [_estimate(study, context, measured) for study in studies]
 
 
-def _compute(cells: Sequence[Cell], kept: Cells, console: Console) -> None:
-    waiting = [cell for cell in pieces(cells) if not kept.has(cell)]
-    with CellProgress(waiting, console) as progress:
-        for cell in waiting:
-            progress.begin(cell)
-            kept.get(cell, partial(progress.tick, cell))
-            progress.end(cell)
+def compute(tasks: Sequence[AnyTask], context: Context, workers: Workers, console: Console) -> None:
+    """Compute what is not finished of the tasks and of what they need."""
+    waiting = [task for task in in_order(tasks) if not context.cache.has(task)]
+    if waiting:
+        with TaskProgress(waiting, console) as progress, connected(workers) as client:
+            Engine(client, context, workers, progress.begin, progress.end, progress.report).compute(waiting)
 
 
-def _estimate(study: Study, run: Run, measured: dict[str, Points]) -> Estimate:
+def _estimate(study: Study, context: Context, measured: dict[str, Points]) -> Estimate:
     images, seconds, guessed = 0, 0.0, 0.0
-    for cell in pieces(study.cells(run)):
-        if run.cells.has(cell):
+    for task in in_order(study.at(context)):
+        if context.cache.has(task):
             continue
-        if cell.images:
-            images += cell.images
-            seconds += _on_the_line(measured[_identity(cell)], cell.images)
+        if task.images:
+            images += task.images
+            seconds += on_the_line(measured[identity(task)], task.images)
         else:
-            guessed += cell.seconds
+            guessed += task.seconds
     return Estimate(study.name, images, seconds, guessed)
 
 
-def _on_the_line(points: Points, images: int) -> float:
+def on_the_line(points: Points, images: int) -> float:
+    """Seconds for ``images``, by the line through the first and the last point; never less than the last one says."""
     (few, quick), (many, slow) = points[0], points[-1]
     if many == few:  # as many as there are
         return slow * images / many
     return slow + max(0.0, slow - quick) / (many - few) * (images - many)
 
 
-def _identity(cell: Cell) -> str:
-    """What it measures, on however many images."""
-    return json.dumps([cell.key["study"], cell.key["net"]], sort_keys=True)
+def identity(task: AnyTask) -> str:
+    """What a task measures, on however many images."""
+    protocol = {name: value for name, value in (task.key["protocol"] or {}).items() if name != "images"}
+    return json.dumps([task.key["about"], protocol, task.key["code"]], sort_keys=True)

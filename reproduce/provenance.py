@@ -1,8 +1,9 @@
-"""What produced a number: commit, versions, hardware, threads, seed."""
+"""What produced a number, stamped when the number was measured: time, commit, hardware, threads, versions, seed."""
 
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib.metadata import version
@@ -11,7 +12,8 @@ from typing import Any
 
 import torch
 
-ROOT = Path(__file__).resolve().parent.parent
+from reproduce.paths import ROOT
+
 PACKAGES = ("torch", "torchvision", "captum", "numpy", "scipy")
 
 
@@ -20,18 +22,26 @@ def _git(*arguments: str) -> str | None:
         done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+    return done.stdout.rstrip()
 
 
 @lru_cache(maxsize=1)
 def commit() -> dict[str, Any]:
-    """The code's commit, and whether files differ from it; None where git cannot say."""
-    head = _git("rev-parse", "HEAD")
-    # Results are rewritten by every run: they do not make a commit dirty.
-    changed = _git("status", "--porcelain", "--", ".", ":(exclude)results")
-    return {"commit": head, "dirty": bool(changed) if changed is not None else None}
+    """The code's commit when this process first asked, and whether files differed from it; None where git cannot say."""
+    changed = changed_files()
+    return {"commit": _git("rev-parse", "HEAD"), "dirty": None if changed is None else bool(changed)}
 
 
+def changed_files() -> list[str] | None:
+    """The files that differ from the commit, new ones among them; None where git cannot say.
+
+    Published results are rewritten while they are made, so they do not count.
+    """
+    status = _git("status", "--porcelain", "--", ".", ":(exclude)results/published")
+    return None if status is None else [line[3:] for line in status.splitlines()]
+
+
+@lru_cache(maxsize=1)
 def _cpu() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -40,12 +50,17 @@ def _cpu() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def provenance(*, device: torch.device, threads: int, seed: int) -> dict[str, Any]:
-    """JSON for a result file; dates are UTC."""
+@lru_cache(maxsize=1)
+def _packages() -> dict[str, str]:
+    return {name: version(name) for name in PACKAGES}
+
+
+def stamp(*, device: torch.device, threads: int, seed: int) -> dict[str, Any]:
+    """The provenance of a number that has just been measured, as JSON; dates are UTC."""
     hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu()
     return commit() | {
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in PACKAGES},
+        "packages": _packages(),
         "device": device.type,
         "hardware": hardware,
         "cores": os.cpu_count(),
@@ -55,3 +70,22 @@ def provenance(*, device: torch.device, threads: int, seed: int) -> dict[str, An
         "seed": seed,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def span(stamps: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What several stamps have in common: each field's different values, and the first and the last date.
+
+    Returns:
+        ``dirty``: true where any of the numbers was measured on a tree that differed from its commit; ``first``, ``last``:
+        dates; every other field: the list of its different values.
+    """
+    if not stamps:
+        return {}
+    dates = sorted(stamp["date"] for stamp in stamps)
+    out: dict[str, Any] = {"first": dates[0], "last": dates[-1], "dirty": any(stamp["dirty"] for stamp in stamps)}
+    for name in stamps[0].keys() - {"date", "dirty"}:
+        out[name] = []
+        for stamp in stamps:
+            if stamp[name] not in out[name]:
+                out[name].append(stamp[name])
+    return dict(sorted(out.items()))

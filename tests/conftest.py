@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from reproduce.xdnn import to_x_variant
+from xdnn import to_x_variant
 
 torch.set_num_threads(2)
 
@@ -45,6 +45,33 @@ def batch() -> tuple[Tensor, Tensor]:
 @pytest.fixture
 def references() -> Tensor:
     return torch.randn(6, 3, 16, 16, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+
+
+@pytest.fixture
+def level_net() -> nn.Module:
+    """The small net with logits that are level over random pixels, so that boundaries are near and classes differ."""
+    net = small_cnn()
+    with torch.no_grad():
+        logits = net(torch.rand(64, 3, 16, 16, generator=generator(9), dtype=torch.float64))
+        net[-1].weight *= 2 / logits.std(0)[:, None]
+        net[-1].bias.copy_((net[-1].bias - logits.mean(0)) * 2 / logits.std(0))
+    return net
+
+
+@pytest.fixture
+def pixels(level_net) -> tuple[Tensor, Tensor]:
+    """Six float64 images in [0, 1] and the class that ``level_net`` sees in each; their paths differ in length."""
+    images = torch.rand(6, 3, 16, 16, generator=generator(3), dtype=torch.float64)
+    return images, level_net(images).argmax(1)
+
+
+@pytest.fixture
+def one_thread():
+    """Thousands of passes through a tiny net: a second thread would only wait."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def generator(seed: int = 0) -> torch.Generator:

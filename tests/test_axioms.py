@@ -1,4 +1,4 @@
-"""The papers' examples by hand, twins that are twins, and the axioms' measures on methods that are known to keep or break them."""
+"""The papers' examples by hand, equivalent networks, and the axioms' measures on methods that keep or break them."""
 
 import warnings
 from functools import partial
@@ -9,13 +9,11 @@ import torch
 from conftest import generator, small_cnn
 from torch import Tensor
 
-from reproduce.attributions import METHODS, gradient, input_x_gradient, integrated_gradients, x_gradient
-from reproduce.metrics.axioms import AXIOMS, Subject, violations
 from reproduce.models import build
-from reproduce.models.toys import PaperFunctions, random_cnn
-from reproduce.models.twins import REWRITES, Combination, DeadFeatures, Mirrored, twin
-from reproduce.studies import axioms, steps
-from reproduce.xdnn import to_x_variant
+from reproduce.models.toys import RANDOM_CNN_CLASSES, RANDOM_CNN_SHAPE, PaperFunctions, random_cnn
+from xdnn import gradient, input_x_gradient, integrated_gradients, to_x_variant, x_gradient
+from xdnn.equivalent_networks import REWRITES, Combination, DeadFeatures, Mirrored, equivalent_network
+from xdnn.metrics.axioms import AXIOMS, METRICS, Subject, violations
 
 close = torch.testing.assert_close
 SATURATION, PAIR, MINIMUM = 0, 1, 2
@@ -45,7 +43,7 @@ def one_thread():
 
 @pytest.mark.parametrize("other", [False, True])
 def test_the_papers_functions_have_the_papers_values(other):
-    net = PaperFunctions(twin=other)
+    net = PaperFunctions(rewritten=other)
     assert net(number(2, 0))[0, SATURATION] == 1 and net(number(0, 0))[0, SATURATION] == 0
     assert net(number(3, 1))[0, PAIR] == 1
     assert net(number(1, 3))[0, MINIMUM] == 1
@@ -62,7 +60,7 @@ def test_the_papers_functions_have_the_papers_values(other):
 )
 def test_ig_of_the_papers_functions(other, function, point, expected):
     found = integrated_gradients(
-        PaperFunctions(twin=other), number(*point), torch.tensor([function]), steps=1000, quadrature="midpoint"
+        PaperFunctions(rewritten=other), number(*point), torch.tensor([function]), steps=1000, quadrature="midpoint"
     )
     close(found, number(*expected))
 
@@ -70,7 +68,7 @@ def test_ig_of_the_papers_functions(other, function, point, expected):
 def test_deep_lift_tells_the_pair_apart():  # Fig. 7: (1.5, -0.5) on f, (2, -1) on g
     x, target = number(3.0, 1.0), torch.tensor([PAIR])
     close(deep_lift(PaperFunctions(), x, target), number(1.5, -0.5))
-    close(deep_lift(PaperFunctions(twin=True), x, target), number(2.0, -1.0))
+    close(deep_lift(PaperFunctions(rewritten=True), x, target), number(2.0, -1.0))
 
 
 def test_the_gradient_of_a_saturated_feature_is_zero():
@@ -82,13 +80,13 @@ def test_a_negative_c_is_refused():
         PaperFunctions(c=-1.0)
 
 
-# --- twins and nets with a property ---
+# --- equivalent networks and networks with a property ---
 
 
 @pytest.mark.parametrize("variant", ["regular", "x"])
-def test_a_twin_is_the_same_function_by_other_layers(variant, batch):
+def test_an_equivalent_network_is_the_same_function_by_other_layers(variant, batch):
     net = small_cnn() if variant == "regular" else to_x_variant(small_cnn())
-    other = twin(net, generator())
+    other = equivalent_network(net, generator())
     close(other(batch[0]), net(batch[0]))
     kinds = {type(module) for module in other.modules()}
     assert set(REWRITES) <= kinds
@@ -97,13 +95,13 @@ def test_a_twin_is_the_same_function_by_other_layers(variant, batch):
 
 
 @pytest.mark.parametrize("name", ["alexnet", "resnet18"])
-def test_twins_of_the_testbeds_nets(name):
+def test_equivalent_networks_of_the_suites_nets(name):
     net = build(name, "regular", classes=4, width=0.125, image_px=64).double().eval()
     with torch.no_grad():
         for i, parameter in enumerate(net.parameters()):
             parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator(i)))
     x = torch.randn(2, 3, 64, 64, generator=generator(), dtype=torch.float64)
-    close(twin(net, generator())(x), net(x))
+    close(equivalent_network(net, generator())(x), net(x))
 
 
 def test_nets_with_a_property(net, batch):
@@ -119,14 +117,34 @@ def test_nets_with_a_property(net, batch):
 # --- the measures ---
 
 
+def random_subject(variant: str, count: int = 16) -> Subject:
+    """A random net, of whose features a tenth is dead, its equivalent network, and inputs."""
+    draws = generator()
+    net = random_cnn(variant, draws)
+    inputs = torch.randn(count, *RANDOM_CNN_SHAPE, generator=draws, dtype=torch.float64)
+    alive = (torch.rand(inputs[0].numel(), generator=draws) > 0.1).double()
+    single = torch.zeros_like(inputs).flatten(1)
+    single[torch.arange(count), torch.multinomial(alive, count, replacement=True, generator=draws)] = 3.0
+    return Subject(
+        net,
+        equivalent_network(net, draws),
+        inputs,
+        torch.arange(count) % RANDOM_CNN_CLASSES,
+        alive.view(RANDOM_CNN_SHAPE),
+        single.view(inputs.shape),
+        factor=0.3,
+        weights=(0.7, -1.3),
+    )
+
+
 @pytest.fixture
 def subject() -> Subject:
-    return axioms._random_net("regular", generator())[0]
+    return random_subject("regular")
 
 
 @pytest.fixture
 def x_subject() -> Subject:
-    return axioms._random_net("x", generator())[0]
+    return random_subject("x")
 
 
 def zero_output(subject):
@@ -139,7 +157,7 @@ def zero_output(subject):
 
 def test_x_gradient_keeps_every_axiom_on_an_x_net(x_subject):
     found = violations(x_gradient, x_subject, zero_output(x_subject))
-    assert set(AXIOMS) < set(found)
+    assert set(METRICS) == set(AXIOMS) < set(found)
     for axiom in AXIOMS:
         assert found[axiom].max() < 1e-9, axiom
     close(found["accounted"].mean(), torch.tensor(1.0, dtype=torch.float64))
@@ -196,52 +214,6 @@ def test_one_by_one_changes_nothing_for_a_method_without_draws(subject):
     assert set(together) == set(apart) == set(AXIOMS) - {"completeness"}
     for axiom, values in together.items():
         close(values, apart[axiom])
-
-
-def test_captums_short_weights_are_found_and_ours_are_not(subject):
-    shares = {}
-    for name in ("ig_captum_trapezoid_50", "ig_trapezoid_50"):
-        found = violations(axioms.BESIDE[name].attribute, subject, zero_output(subject))
-        shares[name] = found["accounted"].mean().item()
-    assert shares["ig_captum_trapezoid_50"] / shares["ig_trapezoid_50"] == pytest.approx(49 / 50, abs=1e-6)
-
-
-def test_every_method_is_measured_or_says_why_not(monkeypatch):
-    monkeypatch.setattr(axioms, "NET_DRAWS", 2)
-    found = axioms._measure(lambda share: None, *axioms._random_net("x", generator()), METHODS)
-    assert [entry["method"] for entry in found[1:]] == list(METHODS)
-    assert all(entry["values"] or entry["reason"] for entry in found)
-
-
-def test_baselines_named_in_the_registry_are_known():
-    assert {m.baseline for m in METHODS.values()} - {None} <= set(axioms.BASELINES)
-
-
-# --- study steps ---
-
-
-def test_one_sweep_gives_every_rule(net, batch):
-    rules = [("gauss_legendre", 4), ("midpoint", 5), ("trapezoid", 10), ("right_riemann", 10), ("left_riemann", 2)]
-    nodes, weights = steps._together(rules)
-    assert len(nodes) == 4 + 11  # the five midpoints are among the tenths
-    assert weights.sum(1).tolist() == pytest.approx([1.0] * 5)
-    x, target = batch[0][:1], batch[1][:1]
-    found = x * steps._all_rules(net, x, target, nodes, weights)
-    for own, (rule, n) in zip(found, rules, strict=True):
-        fixed = integrated_gradients(net, x, target, steps=n + (rule == "trapezoid"), quadrature=rule)
-        close(own[None], fixed, rtol=1e-7, atol=1e-9)  # nodes are told apart to twelve digits
-
-
-def test_steps_needed_is_the_first_number_after_which_all_are_enough():
-    gaps = {1: [0.01, 0.2], 2: [0.2, 0.2], 4: [0.04, 0.2], 8: [0.01, 0.2]}
-    value = {"curves": [{"rule": "midpoint", "steps": n, "gap": g} for n, g in gaps.items()]}
-    assert steps._needed(value, "midpoint", 0.05) == [4.0, 16.0]
-
-
-def test_equal_error_is_read_off_the_curve():
-    value = {"curves": [{"rule": "gauss_legendre", "steps": n, "distance": [1 / n]} for n in (1, 4, 16, 64)]}
-    assert steps._equal_error(value, [1 / 8]) == pytest.approx(8)
-    assert steps._equal_error(value, [1e-9]) == pytest.approx(64)
 
 
 def test_random_nets_are_as_they_are_called():

@@ -9,10 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
-from reproduce.cells import Cells
-from reproduce.datasets import cifar10
-from reproduce.datasets.fetch import Remote, Store
+from reproduce.cache import ResultCache
+from reproduce.context import Context
+from reproduce.datasets import Store, cifar10
+from reproduce.datasets.manifest import Remote
 from reproduce.errors import UserError
+from reproduce.scales import SCALES
 
 COUNTS = {"train": 6, "test": 3}
 
@@ -59,52 +61,55 @@ def folder(path, count=COUNTS):
 
 
 @pytest.fixture
-def store(tmp_path, monkeypatch):
+def context(tmp_path, monkeypatch):
+    """A data folder whose archives, made here, are those of the manifest."""
+
     def listed():
         files = [tmp_path / name for name in (cifar10.BINARY, cifar10.JPEG)]
-        return {
-            f.name: Remote(f.name, (), f"sha256:{hashlib.sha256(f.read_bytes()).hexdigest()}", "")
-            for f in files
-            if f.exists()
-        }, {}
+        hashes = {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in files if f.exists()}
+        return {name: Remote(name, (), f"sha256:{digest}", "") for name, digest in hashes.items()}, {}
 
     monkeypatch.setattr(cifar10, "manifest", listed)
-    cifar10.load.cache_clear()
-    return Store(folder=tmp_path)
+    return Context(SCALES["subset"], ResultCache(tmp_path / "cache", {}), tmp_path / "results", store=Store(tmp_path))
 
 
 FORMS = {"binary": (binary, cifar10.BINARY), "jpeg": (jpeg_tar, cifar10.JPEG), "folder": (folder, cifar10.FOLDER)}
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_each_form_gives_the_same_pixels_and_classes(store, tmp_path, form):
-    assert "make data" in cifar10.missing(store)
+def test_each_form_gives_the_same_pixels_and_classes(context, tmp_path, form):
+    assert "make data" in cifar10.missing(context.store)
     make, name = FORMS[form]
     make(tmp_path / name)
-    assert cifar10.missing(store) is None
-    cells = Cells(tmp_path / "cells", {})
+    assert cifar10.missing(context.store) is None
     for split, count in COUNTS.items():
-        images = cifar10.load(split, cells, store)
-        found = {
-            image.permute(1, 2, 0).numpy().tobytes(): int(t)
-            for image, t in zip(images.pixels, images.targets, strict=True)
-        }
+        images = context.images("cifar10", split)
+        pairs = zip(images.pixels, images.targets, strict=True)
+        found = {image.permute(1, 2, 0).numpy().tobytes(): int(target) for image, target in pairs}
         assert found == {picture(i).tobytes(): i % 10 for i in range(count)}
-    train = cifar10.load("train", cells, store)
+    train = context.images("cifar10", "train")
     assert images.mean == train.mean and train.inputs().mean().abs() < 1e-4
-    again = cifar10.load("train", Cells(tmp_path / "more", {}), Store(folder=tmp_path))
-    assert torch.equal(again.pixels, train.pixels)
+    fresh = Context(SCALES["subset"], ResultCache(tmp_path / "more", {}), tmp_path, store=context.store)
+    assert torch.equal(fresh.images("cifar10", "train").pixels, train.pixels)
 
 
-def test_a_strange_class_size_or_an_empty_split_is_refused(store, tmp_path):
-    cells = Cells(tmp_path / "cells", {})
+def test_the_archive_s_hash_decides_the_key(context, tmp_path):
+    before = context.data_key("cifar10")
+    folder(tmp_path / "cifar10")
+    as_folder = context.data_key("cifar10")
+    jpeg_tar(tmp_path / cifar10.JPEG)
+    as_tar = context.data_key("cifar10")
+    assert len({key["hash"] for key in (before, as_folder, as_tar)}) == 3
+
+
+def test_a_strange_class_size_or_an_empty_split_is_refused(context, tmp_path):
     folder(tmp_path / "cifar10", {"train": 2})
     with pytest.raises(UserError, match="no images there"):
-        cifar10.load("test", cells, store)
+        context.images("cifar10")
     (tmp_path / "cifar10" / "train" / "airplane").rename(tmp_path / "cifar10" / "train" / "zeppelin")
     with pytest.raises(UserError, match="'zeppelin' is not a class"):
-        cifar10.load("train", cells, store)
+        context.images("cifar10", "train")
     (tmp_path / "cifar10" / "train" / "zeppelin").rename(tmp_path / "cifar10" / "train" / "airplane")
     Image.new("RGB", (40, 32)).save(tmp_path / "cifar10" / "train" / "airplane" / "wide.png")
     with pytest.raises(UserError, match="40 x 32 px"):
-        cifar10.load("train", cells, store)
+        context.images("cifar10", "train")

@@ -4,10 +4,14 @@ import pytest
 import torch
 from torch import nn
 
+from reproduce.claims import Outcome, judge
 from reproduce.datasets import decoy
+from reproduce.experiment import Experiment
+from reproduce.studies import decoy as study
 from reproduce.studies.decoy import share_inside
+from reproduce.tasks import Result, no_progress
 from reproduce.training import right_reasons
-from reproduce.xdnn import is_homogeneous
+from xdnn import is_homogeneous
 
 
 def shown(split="train", honest=False, seed=0):
@@ -72,3 +76,101 @@ def test_a_plain_net_takes_the_shortcut_and_the_prior_unlearns_it():
         assert is_homogeneous(net, test.inputs[:4]) and len(seconds) == 6
         accuracy[attribution] = (net(test.inputs).argmax(1) == test.targets).float().mean().item()
     assert accuracy["x_gradient"] > accuracy[""] + 0.05
+
+
+def test_a_share_of_nan_is_refused():
+    attributions = torch.full((1, 1, 2, 2), torch.nan)
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        share_inside(attributions, torch.ones(1, 1, 2, 2, dtype=torch.bool))
+
+
+# --- the study ---
+
+
+class Here:
+    device, seed = torch.device("cpu"), 0
+
+
+def experiment(method, protocol, seeds=(0,)):
+    return Experiment(Here(), study.Configuration(method, seeds), protocol, no_progress)
+
+
+def test_the_strength_is_the_smallest_of_the_best_and_says_where_it_lies_on_the_grid(monkeypatch):
+    scores = {1.0: 70.0, 10.0: 90.0, 100.0: 90.0, 1000.0: 95.0}
+    monkeypatch.setattr(study, "train", lambda experiment, name, seed, strength, *rest: (strength, []))
+    monkeypatch.setattr(study, "accuracy", lambda net, shown, device: scores[net])
+    inside = study.choose(experiment("rrr", study.Protocol(strengths=(1.0, 10.0, 100.0))))
+    assert (inside.strength, inside.at_edge, inside.scores) == (10.0, False, [70.0, 90.0, 90.0])
+    assert study.choose(experiment("rrr", study.Protocol(strengths=(1.0, 10.0, 1000.0)))).at_edge
+    assert study.choose(experiment("rrr", study.Protocol(strengths=(10.0, 1.0)))).at_edge
+
+
+def test_a_method_is_measured_with_the_strength_that_was_chosen(monkeypatch):
+    given = []
+
+    def train(experiment, name, seed, strength, epochs, progress):
+        given.append((name, seed, strength, epochs))
+        return right_reasons.build("x"), [8.0, 8.0]
+
+    monkeypatch.setattr(study, "train", train)
+    protocol = study.Protocol(epochs=2, mass_images=5, mass_steps=2)
+    found = study.measure(experiment("x_gradient", protocol, (0, 1)), study.Choice(10.0, True, []))
+    assert given == [("x_gradient", 0, 10.0, 2), ("x_gradient", 1, 10.0, 2)]
+    assert (found.strength, found.at_edge) == (10.0, True)
+    assert len(found.accuracy) == len(found.mass) == len(found.data) == 2
+
+
+def test_every_method_trains_for_an_epoch_in_each_round_and_the_first_round_is_not_kept(monkeypatch):
+    given = []
+
+    def train(experiment, name, seed, strength, epochs, progress):
+        given.append((name, epochs))
+        return None, [float(len(given))]
+
+    monkeypatch.setattr(study, "train", train)
+    found = study.clock(experiment("all", study.Protocol(rounds=2)))
+    count = len(study.METHODS)
+    assert given == [(name, 1) for name in study.METHODS] * 3
+    assert found.seconds == {n: [count + i + 1.0, 2 * count + i + 1.0] for i, n in enumerate(study.METHODS)}
+
+
+ACCURACY = {"plain": 77.0, "plain_x": 77.0, "honest": 90.0, "honest_x": 90.0}
+COST = {"plain": 1.0, "plain_x": 1.0, "honest": 1.0, "honest_x": 1.0, "expected_gradients_8": 20.0}
+COST |= {"integrated_gradients_8": 20.0}
+
+
+def results(accuracy=None, cost=None):
+    out = []
+    for number, name in enumerate(study.METHODS):
+        values = [(ACCURACY | (accuracy or {})).get(name, 89.5) + 0.1 * ((number + seed) % 3) for seed in range(8)]
+        value = study.Measurement(10.0, name == "rrr", values, values, [2.0] * 8, {})
+        out.append(Result(study.Configuration(name, tuple(range(8))), value, 1.0, {}))
+    costs = {name: (COST | (cost or {})).get(name, 4.0) for name in study.METHODS}
+    times = {name: [cost * (1 + 0.01 * number) for number in range(8)] for name, cost in costs.items()}
+    out.append(Result(study.Configuration("all", (0,)), study.StepTimes(times), 1.0, {}))
+    return out
+
+
+def outcomes(*arguments, **options):
+    return {f.claim.id: f.outcome for f in judge(study.STUDY.claims, study.rows(results(*arguments, **options)))}
+
+
+def test_what_is_regained_and_what_it_costs_are_rows():
+    rows = study.rows(results({"x_gradient": 83.5})).set_index(["method", "metric"])
+    assert rows.loc[("x_gradient", "regained"), "value"] == pytest.approx(50, abs=1.5)
+    ratio = rows.loc[("expected_gradients_8", "cost_ratio")]
+    assert ratio["value"] == pytest.approx(5) and ratio["versus"] == "x_gradient"
+    assert rows.loc[("rrr", "at_edge"), "value"] == 1 and rows.loc[("x_gradient", "at_edge"), "value"] == 0
+    assert ("plain", "regained") not in rows.index
+    shown = study.table(study.rows(results()))
+    assert len(shown) == len(study.METHODS) and study.figure(study.rows(results()), results())
+
+
+def test_each_claim_can_come_out_either_way():
+    assert set(outcomes().values()) == {Outcome.REPRODUCED}
+    assert outcomes({"plain": 85.0})["shortcut-costs"] == Outcome.NOT_REPRODUCED
+    found = outcomes({"x_gradient": 80.0})
+    assert found["x-gradient-regains"] == found["many-points-gain-nothing"] == Outcome.NOT_REPRODUCED
+    assert found["rivals-as-accurate"] == Outcome.NOT_REPRODUCED
+    found = outcomes(cost={"expected_gradients_8": 2.0, "rrr": 8.0})
+    assert found["many-points-cost-more"] == found["rivals-as-cheap"] == Outcome.NOT_REPRODUCED

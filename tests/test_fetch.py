@@ -9,17 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import requests
 
-from reproduce.datasets.fetch import (
-    Manual,
-    Remote,
-    Store,
-    WrongHash,
-    digest_of,
-    fetch_all,
-    fetched,
-    manifest,
-    needed,
-)
+from reproduce.datasets.fetch import Store, WrongHash, digest_of, fetch_all, fetched, needed
+from reproduce.datasets.manifest import Manual, Remote, manifest
 from reproduce.errors import UserError
 
 # pooch leaves the response of a refused request to the garbage collector
@@ -172,6 +163,13 @@ def test_a_name_that_leaves_the_folder_is_refused(tmp_path):
         path.write_text(f'[[file]]\nname = "{name}"\nurls = []\nhash = "lock"\nlicence = ""\n')
         with pytest.raises(UserError, match="would leave the data folder"):
             manifest(path)
+
+
+def test_a_manifest_that_is_not_there_says_where_to_run(tmp_path):
+    with pytest.raises(
+        UserError, match=r"cannot read the list of files .*none.toml: No such file.*run from a checkout"
+    ):
+        manifest(tmp_path / "none.toml")
 
 
 def test_the_manifest_is_whole():

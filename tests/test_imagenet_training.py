@@ -1,4 +1,4 @@
-"""The papers' recipes on tiny folders of PNG files: slow twins, resuming, divergence, conversion, several processes."""
+"""The papers' recipes on tiny folders of PNG files: written out, resumed, diverged, converted, in several processes."""
 
 import copy
 import socket
@@ -15,11 +15,12 @@ from torch import nn
 from torch.nn import functional as F
 from typer.testing import CliRunner
 
-from reproduce.__main__ import app
+from reproduce.cli import app
 from reproduce.errors import UserError
 from reproduce.models import build
 from reproduce.models.weights import load_weights
-from reproduce.ranks import Rank, find_rank
+from reproduce.process_group import Rank, find_rank
+from reproduce.randomness import seed_for
 from reproduce.training import imagenet
 from reproduce.training.convert import convert, fine_tuning
 from reproduce.training.folders import Folders, normalised
@@ -50,7 +51,7 @@ def data(tmp_path):
 def no_pictures(request, monkeypatch):
     """Drawing takes longer than training here; one test looks at the picture."""
     if "curves" not in request.node.name:
-        monkeypatch.setattr(imagenet.figures, "save", lambda figure, stem: None)
+        monkeypatch.setattr(imagenet.figures, "save", lambda figure, path: None)
 
 
 class Linear64(nn.Module):
@@ -113,29 +114,31 @@ def test_mixup_is_a_convex_combination_with_a_beta_weight():
 
 
 def test_training_is_sgd_written_out(data, tmp_path):
-    """Slow twin: each step's gradient by hand, momentum, decay of weights, step schedule, and the smaller last batch kept."""
+    """Each step's gradient by hand, momentum, decay of weights, step schedule, and the smaller last batch kept."""
     recipe = Recipe(0.5, epochs=3, batch=4, decay_epochs=2)
     log = train(model := Linear64(), data, tmp_path / "run", recipe, {}, seed=3)
-    twin, velocity = Linear64(), None
+    by_hand, velocity = Linear64(), None
     for epoch in range(3):
-        order = torch.randperm(7, generator=torch.Generator().manual_seed(imagenet.seed_of(3, "order", epoch))).tolist()
+        order = torch.randperm(7, generator=torch.Generator().manual_seed(seed_for(3, "order", epoch))).tolist()
         losses = []
         for batch in (order[:4], order[4:]):
             items = [data.augmented(3)[epoch, i] for i in batch]
             inputs, targets = normalised(torch.stack([x for x, _ in items])), torch.tensor([y for _, y in items])
-            loss = F.cross_entropy(twin(inputs).float(), targets)
+            loss = F.cross_entropy(by_hand(inputs).float(), targets)
             losses += [loss.item()] * len(batch)
             steps = [
                 g + 1e-4 * p
-                for g, p in zip(torch.autograd.grad(loss, twin.fc.parameters()), twin.fc.parameters(), strict=True)
+                for g, p in zip(
+                    torch.autograd.grad(loss, by_hand.fc.parameters()), by_hand.fc.parameters(), strict=True
+                )
             ]
             velocity = steps if velocity is None else [0.9 * v + g for v, g in zip(velocity, steps, strict=True)]
             with torch.no_grad():
-                for p, v in zip(twin.fc.parameters(), velocity, strict=True):
+                for p, v in zip(by_hand.fc.parameters(), velocity, strict=True):
                     p -= (0.5 if epoch < 2 else 0.05) * v
         assert log[epoch]["train_loss"] == pytest.approx(np.mean(losses), rel=1e-6)
         assert log[epoch]["learning_rate"] == pytest.approx(0.5 if epoch < 2 else 0.05)
-    for a, b in zip(model.parameters(), twin.parameters(), strict=True):
+    for a, b in zip(model.parameters(), by_hand.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7)
 
 
@@ -242,10 +245,10 @@ def test_a_trained_net_becomes_an_x_net_in_one_command(data, tmp_path):
         nn.init.normal_(parameter, std=0.1)
     torch.save({"state_dict": trained.state_dict()}, tmp_path / "net.pth")
     before = copy.deepcopy(trained.state_dict())
-    result = CliRunner().invoke(
-        app, ["convert", str(tmp_path / "net.pth"), "--arch", "alexnet", "--data", str(data.root), "--out", str(tmp_path / "x"),
-              "--epochs", "2", "--batch", "4", "--image-px", "64", "--width", "0.0625", "--workers", "0", "--threads", "1"],
-    )  # fmt: skip
+    size = ["--image-px", "64", "--width", "0.0625", "--epochs", "2", "--batch", "4"]
+    how = ["--workers", "0", "--threads", "1"]
+    where = ["--data", str(data.root), "--out", str(tmp_path / "x")]
+    result = CliRunner().invoke(app, ["convert", str(tmp_path / "net.pth"), "--arch", "alexnet", *where, *size, *how])
     assert result.exit_code == 0, result.output
     rows = pd.read_csv(tmp_path / "x" / "convert.csv").set_index("net")
     assert list(rows.index) == ["regular", "biases removed", "fine-tuned"]
@@ -283,8 +286,8 @@ from pathlib import Path
 sys.path.insert(0, "tests")
 torch.set_num_threads(1)
 import test_imagenet_training as t
-t.imagenet.figures.save = lambda figure, stem: None
-from reproduce.ranks import find_rank, group
+t.imagenet.figures.save = lambda figure, path: None
+from reproduce.process_group import find_rank, group
 
 def work(number, count, port, root, die):
     os.environ |= {"RANK": str(number), "WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
@@ -356,9 +359,9 @@ def test_when_a_process_dies_the_others_stop_with_a_sentence_and_the_checkpoint_
     assert torch.load(tmp_path / "run2" / "last.pth.tar", weights_only=True)["epoch"] == 1
 
 
-def test_the_process_is_found_under_torchrun_in_a_job_array_and_alone():
+def test_the_process_is_found_under_torchrun_and_alone():
     torchrun = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4"}
     assert find_rank(torchrun) == Rank(5, 8, 1, 4) and find_rank(torchrun).device("cuda") == "cuda:1"
-    array = {"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_MIN": "1", "SLURM_ARRAY_TASK_COUNT": "8"}
-    assert find_rank(array) == Rank(6, 8) and not find_rank(array).first and find_rank(array).device("cuda") == "cuda"
-    assert find_rank({}) == Rank() and find_rank({}).first
+    assert not find_rank(torchrun).first and find_rank(torchrun).device("cpu") == "cpu"
+    array = {"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_COUNT": "8"}  # jobs that do not know of each other
+    assert find_rank(array) == Rank() and find_rank({}) == Rank() and find_rank({}).device("cuda") == "cuda"

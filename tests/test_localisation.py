@@ -6,7 +6,7 @@ import torch
 from conftest import generator
 from sklearn.metrics import average_precision_score
 
-from reproduce.metrics.localisation import METRICS, average_precision, mass_accuracy, pointing_game, rank_accuracy
+from xdnn.metrics.localisation import METRICS, average_precision, mass_accuracy, pointing_game, rank_accuracy
 
 MAP = torch.tensor([[[4.0, 3.0], [1.0, -2.0]]])
 
@@ -25,12 +25,12 @@ def test_by_hand():
 
 def test_a_map_that_says_nothing_scores_what_chance_scores():
     flat, inside = torch.ones(1, 2, 2), mask([1, 0], [0, 0])
-    assert [metric(flat, inside).item() for _, metric in METRICS.values()] == [0.25] * 4
-    assert [metric(0 * flat, inside).item() for _, metric in METRICS.values()] == [0, 0.25, 0.25, 0.25]
+    assert [metric.function(flat, inside).item() for metric in METRICS.values()] == [0.25] * 4
+    assert [metric.function(0 * flat, inside).item() for metric in METRICS.values()] == [0, 0.25, 0.25, 0.25]
     assert mass_accuracy(-flat, inside).item() == 0
 
 
-@pytest.mark.parametrize("metric", [metric for _, metric in METRICS.values()])
+@pytest.mark.parametrize("metric", [metric.function for metric in METRICS.values()])
 def test_ties_count_as_their_average_over_all_orders(metric):
     if metric is mass_accuracy:
         pytest.skip("it does not rank")
@@ -57,7 +57,7 @@ def test_average_precision_is_scikit_learns():
 
 def test_the_truth_itself_scores_one():
     inside = torch.rand(4, 5, 7, generator=generator()) < 0.3
-    assert all((metric(inside.double(), inside) == 1).all() for _, metric in METRICS.values())
+    assert all((metric.function(inside.double(), inside) == 1).all() for metric in METRICS.values())
 
 
 def test_bad_input_is_named():

@@ -1,4 +1,4 @@
-"""The mask metrics against a twin that follows their definition mask by mask, and numbers written by hand."""
+"""The mask metrics against their definition, followed mask by mask, and numbers written by hand."""
 
 import math
 
@@ -8,8 +8,8 @@ from conftest import generator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from reproduce.metrics.masks import FRACTIONS, METRICS, area, blur, mask_curves, mask_metrics
-from reproduce.metrics.timing import counted
+from xdnn.metrics.masks import FRACTIONS, METRICS, area, blur, mask_curves, mask_metrics
+from xdnn.passes import count_passes
 
 close = torch.testing.assert_close
 
@@ -65,12 +65,12 @@ MAPS = {
 
 
 @pytest.mark.parametrize("name", MAPS)
-def test_the_engine_equals_its_definition_mask_by_mask(net, batch, name):
+def test_the_curves_equal_their_definition_mask_by_mask(net, batch, name):
     inputs, targets = batch[0][:2], batch[1][:2]
     attributions = MAPS[name](inputs.shape)
-    twin = slow_curves(net, inputs, targets, attributions)
-    close(mask_curves(net, inputs, targets, attributions), twin, rtol=1e-5, atol=1e-5)
-    areas = sum((twin[..., f] + twin[..., f + 1]) / 2 * (FRACTIONS[f + 1] - FRACTIONS[f]) for f in range(15))
+    expected = slow_curves(net, inputs, targets, attributions)
+    close(mask_curves(net, inputs, targets, attributions), expected, rtol=1e-5, atol=1e-5)
+    areas = sum((expected[..., f] + expected[..., f + 1]) / 2 * (FRACTIONS[f + 1] - FRACTIONS[f]) for f in range(15))
     close(mask_metrics(net, inputs, targets, attributions), areas, rtol=1e-5, atol=1e-5)
 
 
@@ -145,7 +145,7 @@ def test_chunks_change_nothing_and_bound_what_is_alive(net, batch, chunk):
 
 def test_no_mask_is_passed_twice(net, batch):
     inputs, targets = batch
-    with counted(net) as passes, torch.no_grad():
+    with count_passes(net) as passes, torch.no_grad():
         mask_curves(net, inputs, targets, torch.zeros_like(inputs))
     assert passes.forward == 3 * len(inputs)  # the blurred image, once for each order
 

@@ -1,4 +1,4 @@
-"""IDGI, Guided IG, Blur IG, IG-U, FullGrad and adaptive IG against slow twins and numbers written by hand."""
+"""IDGI, Guided IG, Blur IG, IG-U and adaptive IG against slow versions and numbers written by hand."""
 
 from itertools import pairwise
 
@@ -9,11 +9,9 @@ from conftest import generator
 from scipy import ndimage
 from torch import Tensor, nn
 
-from reproduce.attributions import (
+from xdnn import (
     adaptive_integrated_gradients,
     blur_integrated_gradients,
-    full_grad,
-    full_gradient,
     guided_integrated_gradients,
     idgi,
     input_x_gradient,
@@ -21,10 +19,9 @@ from reproduce.attributions import (
     integrated_gradients_noise,
     x_gradient,
 )
-from reproduce.attributions.blur_ig import MAX_SIGMA, blurred
-from reproduce.metrics.timing import counted
-from reproduce.models import build
-from reproduce.xdnn import to_x_variant
+from xdnn.attributions.blur_ig import MAX_SIGMA, blurred
+from xdnn.logits import target_logits
+from xdnn.passes import count_passes
 
 close = torch.testing.assert_close
 
@@ -45,11 +42,6 @@ def point_gradient(net, x, target):
     return logit.item(), torch.autograd.grad(logit, x)[0]
 
 
-def logits(net, inputs, targets):
-    with torch.no_grad():
-        return net(inputs).gather(1, targets[:, None])[:, 0]
-
-
 def total(attributions):
     return attributions.flatten(1).sum(1)
 
@@ -67,24 +59,24 @@ def test_idgi_of_a_plane_goes_by_squared_slopes():  # F = 3x + 4y at (1, 1): 7 s
 def test_idgi_equals_a_loop_over_its_points(net, batch, chunk):
     inputs, targets = batch
     baseline, steps = -0.3, 6
-    twin = torch.zeros_like(inputs)
+    slow = torch.zeros_like(inputs)
     for i, target in enumerate(targets):
         path = [baseline + j / (steps - 1) * (inputs[i] - baseline) for j in range(steps)]
         for here, there in pairwise(path):
             (before, slope), (after, _) = point_gradient(net, here, target), point_gradient(net, there, target)
-            twin[i] += slope**2 / (slope**2).sum() * (after - before)
-    close(idgi(net, inputs, targets, baseline=baseline, steps=steps, chunk=chunk), twin)
+            slow[i] += slope**2 / (slope**2).sum() * (after - before)
+    close(idgi(net, inputs, targets, baseline=baseline, steps=steps, chunk=chunk), slow)
 
 
 def test_idgi_sums_to_the_change_of_the_logit(net, batch):
     inputs, targets = batch
-    change = logits(net, inputs, targets) - logits(net, inputs * 0 + 0.1, targets)
+    change = target_logits(net, inputs, targets) - target_logits(net, inputs * 0 + 0.1, targets)
     close(total(idgi(net, inputs, targets, baseline=0.1, steps=4)), change)
 
 
 def test_idgi_loses_its_first_step_where_the_zero_baseline_has_no_gradient(x_net, batch):
     inputs, targets = batch
-    close(total(idgi(x_net, inputs, targets, steps=11)), 0.9 * logits(x_net, inputs, targets))
+    close(total(idgi(x_net, inputs, targets, steps=11)), 0.9 * target_logits(x_net, inputs, targets))
 
 
 # --- Guided IG ---
@@ -120,13 +112,13 @@ def slow_guided_ig(net, x_in, start, target, steps, fraction, max_distance):
 
 
 @pytest.mark.parametrize(("fraction", "max_distance"), [(0.25, 0.02), (0.1, 0.3), (0.5, 1.0), (1.0, 0.1)])
-def test_guided_ig_equals_a_slow_walk(net, batch, fraction, max_distance):
+def test_guided_ig_equals_its_definition_feature_by_feature(net, batch, fraction, max_distance):
     inputs, targets = batch[0][:2, :, :12, :12], batch[1][:2]
     inputs[0, 0, 0, :4] = 0.2  # features that do not differ from the baseline
     start = torch.full_like(inputs, 0.2)
     options = {"steps": 7, "fraction": fraction, "max_distance": max_distance}
-    twin = [slow_guided_ig(net, x, s, t, **options) for x, s, t in zip(inputs, start, targets, strict=True)]
-    close(guided_integrated_gradients(net, inputs, targets, baseline=0.2, chunk=1, **options), torch.stack(twin))
+    slow = [slow_guided_ig(net, x, s, t, **options) for x, s, t in zip(inputs, start, targets, strict=True)]
+    close(guided_integrated_gradients(net, inputs, targets, baseline=0.2, chunk=1, **options), torch.stack(slow))
 
 
 def test_guided_ig_on_a_corridor_of_no_width_is_ig_with_left_nodes(net, batch):
@@ -152,7 +144,7 @@ def test_guided_ig_becomes_complete_on_a_smooth_net_and_not_on_a_relu_net(net, b
     """Along a kink the path crosses it in every step, and the left gradient is always that of one side."""
     inputs, targets = batch
     for model, factor in ((smoothed(net), 0.1), (net, None)):
-        change = logits(model, inputs, targets) - logits(model, 0 * inputs, targets)
+        change = target_logits(model, inputs, targets) - target_logits(model, 0 * inputs, targets)
         gaps = [
             (total(guided_integrated_gradients(model, *batch, steps=s)) - change).abs().mean() / change.abs().mean()
             for s in (20, 400)
@@ -173,28 +165,51 @@ def test_the_blur_is_scipys(batch):
         close(found, torch.from_numpy(oracle))
 
 
+def scipy_blur(inputs, sigma):
+    oracle = ndimage.gaussian_filter(inputs.numpy(), [0, 0, sigma, sigma], mode="constant", truncate=12)
+    return torch.from_numpy(oracle)
+
+
 def test_blur_ig_equals_a_loop_over_its_blurs(net, batch):
     inputs, targets = batch
     steps, widest = 5, 3.0
-
-    def blur(sigma):
-        oracle = ndimage.gaussian_filter(inputs.numpy(), [0, 0, sigma, sigma], mode="constant", truncate=12)
-        return torch.from_numpy(oracle)
-
-    twin = torch.zeros_like(inputs)
+    slow = torch.zeros_like(inputs)
     for k in range(steps):
-        wide, narrow = widest * (1 - k / steps), widest * (1 - (k + 1) / steps)
-        middle, change = blur((wide + narrow) / 2), blur(narrow) - blur(wide)
+        wide, narrow = (scipy_blur(inputs, widest * (1 - edge / steps) ** 2) for edge in (k, k + 1))
         for i, target in enumerate(targets):
-            twin[i] += change[i] * point_gradient(net, middle[i], target)[1]
+            slow[i] += (narrow - wide)[i] * point_gradient(net, (wide + narrow)[i] / 2, target)[1]
     for chunk in (None, 1, 6):
-        close(blur_integrated_gradients(net, inputs, targets, max_sigma=widest, steps=steps, chunk=chunk), twin)
+        close(blur_integrated_gradients(net, inputs, targets, max_sigma=widest, steps=steps, chunk=chunk), slow)
+
+
+def released_blur_ig(net, inputs, targets, widest, steps):
+    """PAIR saliency's blur_ig.py: widths k / steps of the widest, gradients there, difference quotients of 0.01 px."""
+    attributions = torch.zeros_like(inputs)
+    for k in range(steps):
+        sigma = widest * k / steps
+        picture = scipy_blur(inputs, sigma)
+        fading = (scipy_blur(inputs, sigma + 0.01) - picture) / 0.01
+        for i, target in enumerate(targets):
+            attributions[i] -= widest / steps * fading[i] * point_gradient(net, picture[i], target)[1]
+    return attributions
+
+
+def test_blur_ig_is_nearer_to_completeness_than_the_released_code(net):
+    """What matters is the end, where few of the released widths see detail come back."""
+    inputs, targets = torch.randn(4, 3, 64, 64, generator=generator(5), dtype=torch.float64), torch.arange(4)
+    widest, steps = 64 * MAX_SIGMA, 20
+    with torch.no_grad():
+        change = target_logits(net, inputs, targets) - target_logits(net, scipy_blur(inputs, widest), targets)
+    ours = blur_integrated_gradients(net, inputs, targets, steps=steps)
+    released = released_blur_ig(net, inputs, targets, widest, steps)
+    gaps = [((total(found) - change).abs().mean() / change.abs().mean()).item() for found in (ours, released)]
+    assert gaps[0] < gaps[1] / 3 and gaps[0] < 0.1
 
 
 def test_blur_ig_sums_to_the_change_from_the_blurred_picture(net, batch):
     inputs, targets = batch
     widest = blurred(inputs, torch.tensor([16 * MAX_SIGMA]))[0]
-    change = logits(net, inputs, targets) - logits(net, widest, targets)
+    change = target_logits(net, inputs, targets) - target_logits(net, widest, targets)
     close(total(blur_integrated_gradients(net, inputs, targets, steps=1000)), change, rtol=0.01, atol=1e-3)
 
 
@@ -204,103 +219,11 @@ def test_blur_ig_sums_to_the_change_from_the_blurred_picture(net, batch):
 def test_ig_u_is_ig_averaged_over_its_noise(net, batch):
     inputs, targets = batch
     noise = torch.rand(3, *inputs.shape, generator=generator(), dtype=torch.float64) * 0.5 - 0.2
-    twin = sum(integrated_gradients(net, inputs, targets, baseline=b, steps=4) for b in noise) / 3
+    slow = sum(integrated_gradients(net, inputs, targets, baseline=b, steps=4) for b in noise) / 3
     found = integrated_gradients_noise(
         net, inputs, targets, generator=generator(), low=-0.2, high=0.3, draws=3, steps=4
     )
-    close(found, twin)
-
-
-# --- FullGrad ---
-
-
-def test_full_gradient_of_a_line_by_hand():  # ReLU(2x - 1) * 3 + 5 at x = 2: input part 12, biases -3 and 5
-    first, second = nn.Linear(1, 1), nn.Linear(1, 1)
-    with torch.no_grad():
-        for layer, weight, bias in ((first, 2.0, -1.0), (second, 3.0, 5.0)):
-            layer.weight.fill_(weight)
-            layer.bias.fill_(bias)
-    full = full_gradient(nn.Sequential(first, nn.ReLU(), second), torch.tensor([[2.0]]), torch.tensor([0]))
-    assert full.input_part.tolist() == [[12.0]]
-    assert [part.tolist() for part in full.bias_parts] == [[[-3.0]], [[5.0]]]
-    assert full.total().tolist() == [14.0]
-
-
-def test_constants_in_formulas_are_biases():
-    x, target = torch.tensor([[0.5, 0.25]], dtype=torch.float64), torch.tensor([0])
-    for formula, biases in (
-        (lambda a, b: 1 - torch.relu(1 - a), 0.0),  # = a: the ones cancel
-        (lambda a, b: torch.relu(torch.relu(a) + 1 - torch.relu(b)), 1.0),
-        (lambda a, b: 2 * (a - 3) + (4 + b), -2.0),
-        (lambda a, b: torch.add(a, torch.ones(1, dtype=torch.float64), alpha=5) + b, 5.0),
-    ):
-        full = full_gradient(Formula(formula), x, target)
-        assert full.bias_total().item() == pytest.approx(biases)
-        close(full.total(), logits(Formula(formula), x, target))
-
-
-def test_full_gradient_equals_the_slope_along_each_bias(net, batch):
-    """The slow twin: the derivative of the logit when a convolution's bias grows by the factor 1 + e."""
-    inputs, targets = batch
-    full = full_gradient(net, inputs, targets)
-    layers = [module for module in net if getattr(module, "bias", None) is not None]
-    for layer, part in zip(layers, full.bias_parts, strict=True):
-        original, slopes = layer.bias.detach().clone(), []
-        for factor in (1 + 1e-6, 1 - 1e-6):
-            with torch.no_grad():
-                layer.bias.copy_(factor * original)
-            slopes.append(logits(net, inputs, targets))
-            with torch.no_grad():
-                layer.bias.copy_(original)
-        close(part.flatten(1).sum(1), (slopes[0] - slopes[1]) / 2e-6, rtol=1e-5, atol=1e-8)
-
-
-def wake(net):
-    """Untrained Fixup nets have zeros where they start: give every parameter a value."""
-    with torch.no_grad():
-        for i, parameter in enumerate(net.parameters()):
-            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator(i)))
-    return net.double().eval()
-
-
-def with_batch_norm():
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        net = nn.Sequential(
-            nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Flatten(), nn.LazyLinear(5)
-        )
-        net(torch.randn(8, 3, 64, 64))  # running statistics
-    return net.double().eval()
-
-
-@pytest.mark.parametrize("name", ["alexnet", "vgg11", "resnet18", "resnet50", "batch norm, in-place"])
-def test_input_and_biases_together_are_the_logit_and_an_x_net_has_no_bias_part(name):
-    inputs, targets = torch.randn(2, 3, 64, 64, generator=generator(), dtype=torch.float64), torch.tensor([1, 4])
-    regular = with_batch_norm() if name[0] == "b" else wake(build(name, "regular", classes=5, width=0.125, image_px=64))
-    full = full_gradient(regular, inputs, targets)
-    close(full.total(), logits(regular, inputs, targets))
-    assert full.bias_total().abs().min() > 1e-4
-    x_net = to_x_variant(regular)
-    full = full_gradient(x_net, inputs, targets)
-    assert not full.bias_total().any()
-    close(full.input_part, x_gradient(x_net, inputs, targets))
-
-
-def test_full_grad_by_its_definition(net, batch):
-    inputs, targets = batch
-    full = full_gradient(net, inputs, targets)
-
-    def psi(part):
-        part = part.abs()
-        part = part - part.min()
-        return part / (part.max() + 1e-6)
-
-    for i in range(len(inputs)):
-        twin = psi(full.input_part[i]).sum(0)
-        for part in full.bias_parts[:2]:  # the two convolutions
-            size = {"size": (16, 16), "mode": "bilinear", "align_corners": True}
-            twin = twin + nn.functional.interpolate(psi(part[i])[None], **size)[0].sum(0)
-        close(full_grad(net, inputs, targets)[i].sum(0), twin)
+    close(found, slow)
 
 
 # --- as many steps as an image needs ---
@@ -320,7 +243,7 @@ def test_adaptive_ig_is_ig_with_the_first_steps_that_are_enough(net, batch, chun
         net, inputs, targets, baseline=0.2, tolerance=tolerance, chunk=chunk
     )
     assert steps.unique().numel() > 1, "the test wants images that need different numbers"
-    change = logits(net, inputs, targets) - logits(net, torch.full_like(inputs, 0.2), targets)
+    change = target_logits(net, inputs, targets) - target_logits(net, torch.full_like(inputs, 0.2), targets)
     for i, n in enumerate(steps.tolist()):
         x, t = inputs[i : i + 1], targets[i : i + 1]
         levels = [3**k for k in range(7) if 3**k <= n]
@@ -334,7 +257,7 @@ def test_adaptive_ig_is_ig_with_the_first_steps_that_are_enough(net, batch, chun
 
 
 def test_adaptive_ig_pays_only_for_the_images_that_are_left(net, batch):
-    with counted(net) as passes:
+    with count_passes(net) as passes:
         _, steps = adaptive_integrated_gradients(net, *batch, baseline=0.2, tolerance=0.02)
     assert passes.forward == steps.sum() + 2 * len(steps)
 

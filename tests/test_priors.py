@@ -11,17 +11,26 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 from torch.nn import functional as F
 
-from reproduce.attributions import gradient, input_x_gradient
-from reproduce.metrics.gini import gini
-from reproduce.metrics.ranking import roc_auc
-from reproduce.training import priors
-from reproduce.training.priors import Prior, Scaling, run_repetitions, split_rows, train
+from reproduce.training.priors import LEARNING_RATE, Prior, expected_gradients, train
+from reproduce.training.repetitions import run_repetitions
+from reproduce.training.rows import Scaling, split_rows
+from reproduce.training.side_by_side import forward, initial_layers
+from xdnn import gradient, input_x_gradient
+from xdnn.metrics.gini import gini
+from xdnn.metrics.ranking import roc_auc
 
-REPETITIONS, FEATURES, EPOCHS = 3, 7, 6
+REPETITIONS, FEATURES, EPOCHS, HIDDEN = 3, 7, 6, (16, 8, 4)
 PRIORS = [
-    Prior(), Prior(bias=False), Prior("x_gradient", 0.3, bias=False), Prior("gradient", 0.3), Prior("gradient", 0.3, bias=False),
-    Prior("rrr", 0.3), Prior("expected_gradients", 0.3), Prior("expected_gradients", 0.3, references=3),
-]  # fmt: skip
+    Prior(),
+    Prior(bias=False),
+    Prior("x_gradient", 0.3, bias=False),
+    Prior("gradient", 0.3),
+    Prior("gradient", 0.3, bias=False),
+    Prior("rrr", 0.3),
+    Prior("expected_gradients", 0.3),
+    Prior("expected_gradients", 0.3, references=3),
+]
+SMALL = {"epochs": EPOCHS, "hidden": HIDDEN}
 
 
 def rows(seed=0, repetitions=REPETITIONS, count=100):
@@ -39,16 +48,11 @@ def gini_by_definition(sizes):
     return 0.5 * (sizes[:, None] - sizes).abs().mean() / sizes.mean()
 
 
-@pytest.fixture(autouse=True)
-def small_nets(monkeypatch):
-    monkeypatch.setattr(priors, "HIDDEN", (16, 8, 4))
-
-
-# --- the slow twin: one repetition, nn.Sequential, autograd twice ---
+# --- written out: one repetition, nn.Sequential, autograd twice ---
 
 
 def one_net(prior, generator):
-    sizes = [FEATURES, *priors.HIDDEN, 1]
+    sizes = [FEATURES, *HIDDEN, 1]
     linears = [nn.Linear(i, o, bias=prior.bias, dtype=torch.float64) for i, o in pairwise(sizes)]
     for part in ("weight", "bias"):
         for layer in linears:
@@ -71,7 +75,8 @@ def one_attribution(net, x, prior, generator):
         z = net(points)
         return torch.autograd.grad((F.logsigmoid(z) + F.logsigmoid(-z)).sum(), points, create_graph=True)[0]
     k = prior.references
-    chosen = torch.randint(len(x), (len(x) * k,), generator=generator).view(len(x), k)
+    deck = torch.arange(len(x)).repeat(k)  # the released loader: every row k times, shuffled, without replacement
+    chosen = deck[torch.randperm(len(deck), generator=generator)].view(len(x), k)
     a = torch.rand(len(x) * k, generator=generator, dtype=torch.float64).view(len(x), k, 1)
     total = 0
     for j in range(k):
@@ -83,7 +88,7 @@ def one_attribution(net, x, prior, generator):
 
 def train_one(x, y, xv, yv, prior, generator):
     net = one_net(prior, generator)
-    optimizer = torch.optim.Adam(net.parameters(), 1e-3)
+    optimizer = torch.optim.Adam(net.parameters(), LEARNING_RATE)
     losses, best, best_net, best_epoch = [], -1, None, None
     for epoch in range(EPOCHS):
         auc = roc_auc_score(yv, net(xv).detach().squeeze(1))
@@ -102,7 +107,7 @@ def train_one(x, y, xv, yv, prior, generator):
 @pytest.mark.parametrize("prior", PRIORS, ids=str)
 def test_the_batch_trains_what_double_backpropagation_trains_one_at_a_time(prior):
     (x, y), (xv, yv) = rows(0), rows(1)
-    batch = train(x, y, xv, yv, prior, generators(), epochs=EPOCHS)
+    batch = train(x, y, xv, yv, prior, generators(), **SMALL)
     for r, generator in enumerate(generators()):
         losses, auc, epoch, net = train_one(x[r], y[r], xv[r], yv[r], prior, generator)
         torch.testing.assert_close(batch.losses[r], torch.tensor(losses, dtype=torch.float64), rtol=0, atol=1e-9)
@@ -118,8 +123,8 @@ def test_the_batch_trains_what_double_backpropagation_trains_one_at_a_time(prior
 @pytest.mark.parametrize("prior", [PRIORS[0], PRIORS[2], PRIORS[7]], ids=str)
 def test_a_repetition_alone_is_the_same_repetition_in_the_batch(prior):
     (x, y), (xv, yv) = rows(0), rows(1)
-    batch = train(x, y, xv, yv, prior, generators(), epochs=EPOCHS)
-    alone = train(x[1:2], y[1:2], xv[1:2], yv[1:2], prior, generators([1]), epochs=EPOCHS)
+    batch = train(x, y, xv, yv, prior, generators(), **SMALL)
+    alone = train(x[1:2], y[1:2], xv[1:2], yv[1:2], prior, generators([1]), **SMALL)
     torch.testing.assert_close(alone.losses[0], batch.losses[1], rtol=0, atol=1e-9)
     assert alone.gini_own[0].item() == pytest.approx(batch.gini_own[1].item(), abs=1e-9)
 
@@ -135,11 +140,10 @@ def table(count=260, seed=0):
     return x, y[0]
 
 
-def test_a_whole_repetition_is_what_scikit_learn_and_the_twin_make_of_it(monkeypatch):
-    monkeypatch.setattr(priors, "EPOCHS", EPOCHS)
+def test_a_whole_repetition_is_what_scikit_learn_and_the_written_out_training_make_of_it():
     x, y = table()
     prior = Prior("x_gradient", 0.3, bias=False)
-    made = run_repetitions(x, y, prior, [4, 9], lambda r: torch.Generator().manual_seed(r), epochs=EPOCHS)
+    made = run_repetitions(x, y, prior, [4, 9], lambda r: torch.Generator().manual_seed(r), **SMALL)
     for place, repetition in enumerate((4, 9)):
         train_rows, validation_rows, test_rows = split_rows(len(y), repetition)
         imputer, scaler = SimpleImputer(keep_empty_features=True), StandardScaler()
@@ -153,22 +157,35 @@ def test_a_whole_repetition_is_what_scikit_learn_and_the_twin_make_of_it(monkeyp
             prior,
             torch.Generator().manual_seed(repetition),
         )
-        assert made["validation_auc"][place] == pytest.approx(auc, abs=1e-12) and made["epoch"][place] == epoch
+        assert made.validation_auc[place] == pytest.approx(auc, abs=1e-12) and made.epoch[place] == epoch
         tested = roc_auc_score(y[test_rows], net(other[1]).detach().squeeze(1))
-        assert made["test_auc"][place] == pytest.approx(tested, abs=1e-12)
+        assert made.test_auc[place] == pytest.approx(tested, abs=1e-12)
 
 
 @pytest.mark.parametrize("prior", [Prior(), Prior("expected_gradients", 1.0, references=2)], ids=str)
 def test_the_size_of_a_group_changes_nothing(prior):
     x, y = table()
-    made = [
-        run_repetitions(x, y, prior, range(5), lambda r: torch.Generator().manual_seed(r), epochs=4, group=group)
-        for group in (1, 2, 5)
-    ]
+    made, shares = [], []
+    for group in (1, 2, 5):
+        shares.append([])
+        made.append(
+            run_repetitions(
+                x,
+                y,
+                prior,
+                range(5),
+                lambda r: torch.Generator().manual_seed(r),
+                epochs=4,
+                hidden=HIDDEN,
+                group=group,
+                progress=shares[-1].append,
+            )
+        )
+    assert shares == [[0.2, 0.4, 0.6, 0.8, 1.0], [1 / 3, 2 / 3, 1.0], [1.0]]
     for other in made[1:]:
-        assert other["epoch"] == made[0]["epoch"]
+        assert other.epoch == made[0].epoch and len(other.epoch) == 5
         for metric in ("test_auc", "validation_auc", "gini", "gini_own"):
-            assert other[metric] == pytest.approx(made[0][metric], abs=1e-9)
+            assert getattr(other, metric) == pytest.approx(getattr(made[0], metric), abs=1e-9)
 
 
 def test_splits_are_100_100_and_the_rest_and_the_repetition_decides_them():
@@ -189,10 +206,26 @@ def test_gaps_constants_and_columns_without_a_value():
 
 def test_expected_gradients_sum_to_the_change_of_the_logit_on_average():
     x, _ = rows(count=20)
-    layers = priors.initial_layers(FEATURES, True, generators(), x)
-    z, _ = priors.forward(layers, x)
-    summed = priors.expected_gradients(layers, x, 4_000, generators()).sum(-1)
+    layers = initial_layers((FEATURES, *HIDDEN, 1), True, generators(), x)
+    z, _ = forward(layers, x)
+    summed = expected_gradients(layers, x, 4_000, generators()).sum(-1)
     torch.testing.assert_close(summed, z - z.mean(1, keepdim=True), rtol=0, atol=0.01)
+
+
+@pytest.mark.parametrize("references", [1, 3])
+def test_every_row_is_a_reference_exactly_k_times(references):
+    """On a linear net the attributions of all rows sum to w (sum of rows - sum of references / k): to nothing, then.
+
+    Independent draws, which use some rows more often than others, would leave a rest.
+    """
+    x, _ = rows()
+    weights = torch.randn(REPETITIONS, 1, FEATURES, generator=generators()[0], dtype=torch.float64)
+    layers = [(weights, None)]
+    attributions = expected_gradients(layers, x, references, generators())
+    assert attributions.abs().mean() > 0.1
+    torch.testing.assert_close(attributions.sum(1), torch.zeros(REPETITIONS, FEATURES).double(), rtol=0, atol=1e-10)
+    one, other = (expected_gradients(layers, x, references, generators([r] * 3))[0] for r in (0, 1))
+    assert not torch.equal(one, other)  # each epoch is shuffled anew
 
 
 @pytest.mark.parametrize(

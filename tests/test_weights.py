@@ -1,11 +1,12 @@
 """Checkpoints laid out as the released ones: DataParallel names under ``state_dict``, for all six nets."""
 
 import os
+import pickle
 
 import pytest
 import torch
 
-from reproduce.datasets.fetch import manifest
+from reproduce.datasets.manifest import manifest
 from reproduce.errors import UserError
 from reproduce.models import build
 from reproduce.models.weights import FILES, load_weights
@@ -52,25 +53,77 @@ def test_names_and_shapes_that_do_not_fit_are_listed(tmp_path):
         load_weights(net(variant="x"), checkpoint(path, net()))
 
 
-def test_a_truncated_file_says_so(tmp_path):
-    path = checkpoint(tmp_path / "c.pth.tar", net())
+class Evil:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.folder}/executed",)
+
+
+HOSTILE = {  # name -> (how the file is made, what the sentence says)
+    "truncated": (lambda path: truncate(checkpoint(path, net())), "is not a checkpoint, or a damaged one"),
+    "empty": (lambda path: path.write_bytes(b""), "is not a checkpoint, or a damaged one"),
+    "text": (lambda path: path.write_text("hello this is text\n" * 10), "is not a checkpoint, or a damaged one"),
+    "json": (lambda path: path.write_text('{"a": 1}'), "is not a checkpoint, or a damaged one"),
+    "noise": (lambda path: path.write_bytes(b"\x80\x02" + bytes(range(50))), "is not a checkpoint, or a damaged one"),
+    "pickle": (lambda path: path.write_bytes(pickle.dumps(Evil(path.parent))), "is not a checkpoint, or a damaged one"),
+    "code": (
+        lambda path: torch.save({"state_dict": {}, "x": Evil(path.parent)}, path),
+        r"besides weights it holds (posix|nt).system, which could run code; save the net's state_dict alone",
+    ),
+    "whole net": (
+        lambda path: torch.save(torch.nn.Linear(2, 2), path),
+        "besides weights it holds torch.nn.modules.linear.Linear, which could run code",
+    ),
+}
+
+
+def truncate(path):
     path.write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(
-        UserError, match=r"cannot be read as a checkpoint .*run `make data` again|holds more than weights"
-    ):
-        load_weights(net(), path)
 
 
-def test_a_pickle_that_executes_code_is_refused_and_not_executed(tmp_path):
-    class Evil:
-        def __reduce__(self):
-            return os.system, (f"touch {tmp_path}/executed",)
-
-    path = tmp_path / "c.pth.tar"
-    torch.save({"state_dict": {}, "x": Evil()}, path)
-    with pytest.raises(UserError, match="holds more than weights and was not loaded"):
-        load_weights(net(), path)
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_is_no_checkpoint_gets_a_sentence_is_not_executed_and_not_advised_to_load(tmp_path, name):
+    make, sentence = HOSTILE[name]
+    make(tmp_path / "c.pth.tar")
+    with pytest.raises(UserError, match=rf"c\.pth\.tar .*{sentence}") as refused:
+        load_weights(net(), tmp_path / "c.pth.tar")
+    said = str(refused.value)
+    assert not any(word in said.lower() for word in ("weights_only", "trust", "arbitrary", "\n", "file an issue"))
     assert not (tmp_path / "executed").exists()
+
+
+def test_a_file_that_is_not_there_says_so(tmp_path):
+    with pytest.raises(UserError, match=r"none.pth cannot be read: No such file"):
+        load_weights(net(), tmp_path / "none.pth")
+
+
+# --- BatchNorm's counter of batches: files from before torch 0.4.1 have none ---
+
+
+def test_a_checkpoint_without_batch_norm_s_counters_gives_the_same_net(tmp_path):
+    def built(seed):
+        torch.manual_seed(seed)
+        return build("torchvision_resnet50", "regular", classes=3).eval()
+
+    saved, fresh = built(0), built(1)
+    for module in saved.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+    old = {name: tensor for name, tensor in saved.state_dict().items() if not name.endswith("num_batches_tracked")}
+    assert len(saved.state_dict()) - len(old) == 53
+    torch.save(old, tmp_path / "old.pth")
+    load_weights(fresh, tmp_path / "old.pth")
+    x = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(fresh(x), saved(x))
+    torch.save({name: t for name, t in old.items() if not name.endswith("running_mean")}, tmp_path / "no-means.pth")
+    with pytest.raises(UserError, match=r"53 differences, such as bn1.running_mean is missing"):
+        load_weights(fresh, tmp_path / "no-means.pth")
 
 
 @pytest.mark.parametrize("model", ["torchvision_resnet50", "torchvision_inception_v3"])

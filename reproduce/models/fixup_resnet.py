@@ -1,9 +1,9 @@
 """Fixup-ResNet (Zhang, Dauphin, Ma 2019): the "ResNet-50" of X-DNN Table 1, residual nets without any BatchNorm.
 
-A Fixup net carries scalar biases and a scalar scale per block instead of normalisation. Its X-variant drops the scalar
-biases, the scale and the bias of ``fc`` (``XFixupResNet`` in the released ``imagenet/models/fixup_resnet.py``); here that
-is ``x_variant_``, the hook that ``to_x_variant`` calls on modules with parameters of their own.
-Parameter names and shapes are those of ``{,x}fixup_resnet50_model_best.pth.tar``.
+A Fixup net carries scalar biases and a scalar scale per block instead of normalisation. Its X-variant drops the
+scalar biases, the scale and the bias of ``fc`` (``XFixupResNet`` in the released
+``imagenet/models/fixup_resnet.py``); here that is ``x_variant_``, the hook that ``to_x_variant`` calls on modules
+with parameters of their own. Parameter names and shapes are those of ``{,x}fixup_resnet50_model_best.pth.tar``.
 """
 
 from itertools import pairwise
@@ -64,9 +64,9 @@ class FixupBlock(nn.Module):
         out = out * self._scalar("scale", out) + self._scalar(f"bias{self.convolutions}b", out)
         return self.relu(out + (x if self.downsample is None else self.downsample(x_in)))
 
-    def _scalar(self, name: str, like: Tensor) -> Tensor:
+    def _scalar(self, name: str, signal: Tensor) -> Tensor:
         """A scalar parameter in the signal's dtype: under autocast a float32 scalar would turn the signal to float32."""
-        return getattr(self, name).to(like.dtype)
+        return getattr(self, name).to(signal.dtype)
 
     def _forward_x(self, x: Tensor) -> Tensor:
         out = x
@@ -90,14 +90,14 @@ class FixupResNet(nn.Module):
     def __init__(self, depth: int = 50, classes: int = 1000, width: float = 1.0, image_px: int = 224) -> None:
         super().__init__()
         bottleneck, blocks = STAGES[depth]
-        stem = scaled(64, width)
-        self.conv1 = nn.Conv2d(3, stem, 7, stride=2, padding=3, bias=False)
+        narrowest = scaled(64, width)
+        self.conv1 = nn.Conv2d(3, narrowest, 7, stride=2, padding=3, bias=False)
         self.bias1: nn.Parameter | None = nn.Parameter(torch.zeros(1))
         self.relu = nn.ReLU()
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        channels = stem
+        channels = narrowest
         for stage, count in enumerate(blocks, start=1):
-            inner = stem * 2 ** (stage - 1)
+            inner = narrowest * 2 ** (stage - 1)
             layer = nn.Sequential()
             for i in range(count):
                 layer.append(FixupBlock(channels, inner, 2 if i == 0 and stage > 1 else 1, bottleneck))

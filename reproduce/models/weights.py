@@ -1,6 +1,8 @@
 """Fetched weights: the X-DNN authors' released nets and torchvision's, checked key by key before they are used."""
 
-import pickle
+import re
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -24,33 +26,56 @@ FILES = {
 
 
 def load_weights(model: nn.Module, path: Path) -> nn.Module:
-    """Load a checkpoint into ``model``: a state dict, or the entry ``state_dict``, names without DataParallel's ``module.``
-    (in front, or after ``features`` where only that part was parallel, as the X-DNN authors' AlexNet and VGG script does on
-    one GPU).
+    """Load a checkpoint into ``model``: a state dict, or the entry ``state_dict``.
+
+    Names lose DataParallel's ``module.``, in front or after ``features``, where only that part was parallel, as the
+    X-DNN authors' AlexNet and VGG script does on one GPU. BatchNorm's counter of batches may be missing, as in files from
+    before there was one: it changes nothing in eval mode.
 
     Raises:
-        UserError: a file that is cut short, that holds something other than tensors and plain values (it is not executed),
-            or whose names or shapes are not the net's; names the first differences.
+        UserError: a file that is cut short, that holds something other than tensors and plain values (it is not
+            executed), or whose names or shapes are not the net's; names the first differences.
     """
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise UserError(f"{path} holds more than weights and was not loaded: {str(error).splitlines()[0]}") from error
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
-        raise UserError(
-            f"{path} cannot be read as a checkpoint ({error}); remove it and run `make data` again"
-        ) from error
+    checkpoint = _read(path)
     weights = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, dict) else {}
     weights = {name.removeprefix("module.").replace(".module.", "."): tensor for name, tensor in weights.items()}
-    own = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in weights.items() if isinstance(tensor, torch.Tensor)}
-    differences = [f"{name} is missing" for name in own.keys() - found.keys()]
-    differences += [f"{name} is not part of the net" for name in found.keys() - own.keys()]
-    differences += [
-        f"{name} is {found[name]}, not {own[name]}" for name in own.keys() & found.keys() if own[name] != found[name]
-    ]
+    counters = {name: own for name, own in model.state_dict().items() if name.endswith("num_batches_tracked")}
+    weights = counters | weights
+    differences = _differences(model, weights)
     if differences:
-        shown = "; ".join(sorted(differences)[:5])
+        shown = "; ".join(differences[:5])
         raise UserError(f"{path} does not fit {type(model).__name__}: {len(differences)} differences, such as {shown}")
     model.load_state_dict(weights)
     return model
+
+
+def _read(path: Path) -> object:
+    """What the file holds. Torch's messages advise to load it unsafely, so they are not repeated."""
+    try:
+        with warnings.catch_warnings(action="ignore"):  # torch's, about pickles that are no checkpoints
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    except Exception as error:  # what is no checkpoint fails in many ways
+        if called := re.search(r"GLOBAL (\S+)", str(error)):
+            raise UserError(
+                f"{path} was not loaded: besides weights it holds {called[1]}, which could run code; "
+                "save the net's state_dict alone"
+            ) from None
+        raise UserError(
+            f"{path} is not a checkpoint, or a damaged one; if it was fetched, remove it and run `make data` again"
+        ) from None
+
+
+def _differences(model: nn.Module, weights: Mapping[str, object]) -> list[str]:
+    """In which names and shapes the weights are not the net's, in words and sorted."""
+    own = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items() if isinstance(tensor, torch.Tensor)}
+    both = own.keys() & found.keys()
+    return sorted(
+        [
+            *(f"{name} is missing" for name in own.keys() - found.keys()),
+            *(f"{name} is not part of the net" for name in found.keys() - own.keys()),
+            *(f"{name} is {found[name]}, not {own[name]}" for name in both if own[name] != found[name]),
+        ]
+    )

@@ -1,10 +1,13 @@
 "use strict";
 
-// A column sorts by number where its first entries are numbers, else by text; empty entries stay last either way.
+// --- tables ---
+
+// A column sorts by its numbers where it has them, else by text; empty entries stay last either way.
 function key(row, column) {
-  const text = row.cells[column].textContent.trim();
-  const number = parseFloat(text.replace(/^x /, ""));
-  return text === "" ? null : Number.isNaN(number) ? text.toLowerCase() : number;
+  const cell = row.cells[column];
+  if (cell.dataset.key !== undefined) return Number(cell.dataset.key);
+  const text = cell.textContent.trim();
+  return text === "" ? null : text !== "" && !Number.isNaN(Number(text)) ? Number(text) : text.toLowerCase();
 }
 
 function sortBy(header) {
@@ -23,13 +26,57 @@ function sortBy(header) {
 }
 
 // Every word typed has to be in the row.
-function filter(input) {
+function filterRows(input) {
   const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
   const rows = [...document.getElementById(input.dataset.filter).tBodies[0].rows];
   for (const row of rows) row.hidden = !words.every((word) => row.textContent.toLowerCase().includes(word));
   const shown = rows.filter((row) => !row.hidden).length;
   document.querySelector(`[data-count="${input.dataset.filter}"]`).value = words.length ? `${shown} of ${rows.length} rows` : "";
 }
+
+// The columns that say what a row is about stay in sight: the last of them, as many as leave half of the width to the numbers.
+function keepIds(scroll) {
+  const table = scroll.querySelector("table");
+  const heads = table.tHead ? [...table.tHead.rows[0].cells] : [];
+  const count = [...(table.tBodies[0]?.rows[0]?.cells ?? [])].filter((cell) => cell.classList.contains("id")).length;
+  const widths = heads.slice(0, count).map((head) => head.offsetWidth);
+  let first = count;
+  let total = 0;
+  while (first > 0 && (first === count || total + widths[first - 1] <= scroll.clientWidth / 2)) total += widths[--first];
+  for (const row of table.rows) {
+    let left = 0;
+    for (let column = 0; column < count; column += 1) {
+      const cell = row.cells[column];
+      if (!cell) break;
+      cell.classList.toggle("stays", column >= first);
+      cell.style.left = column >= first ? `${left}px` : "";
+      if (column >= first) left += widths[column];
+    }
+  }
+}
+
+// --- findings ---
+
+function showOutcome(outcome) {
+  for (const button of document.querySelectorAll(".filter button")) {
+    button.setAttribute("aria-pressed", String(button.dataset.outcome === outcome));
+  }
+  for (const item of document.querySelectorAll(".claims li")) item.hidden = outcome !== "" && item.dataset.outcome !== outcome;
+  for (const kind of document.querySelectorAll(".kind")) kind.hidden = !kind.querySelector(".claims li:not([hidden])");
+  const shown = document.querySelectorAll(".claims li:not([hidden])").length;
+  document.querySelector(".filter output").value = outcome === "" ? "" : `${shown} shown`;
+}
+
+// A link to a finding shows and opens it.
+function openFinding() {
+  const item = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  if (!item?.matches(".claims li")) return;
+  if (item.hidden) showOutcome("");
+  item.querySelector("details").open = true;
+  item.scrollIntoView();
+}
+
+// --- figures and sliders ---
 
 function enlarge(button) {
   const dialog = document.querySelector("dialog");
@@ -54,6 +101,12 @@ function slide(input) {
 }
 
 for (const button of document.querySelectorAll("th button")) button.addEventListener("click", () => sortBy(button.closest("th")));
-for (const input of document.querySelectorAll("[data-filter]")) input.addEventListener("input", () => filter(input));
+for (const input of document.querySelectorAll("[data-filter]")) input.addEventListener("input", () => filterRows(input));
+for (const button of document.querySelectorAll(".filter button")) button.addEventListener("click", () => showOutcome(button.dataset.outcome));
 for (const button of document.querySelectorAll("button.figure")) button.addEventListener("click", () => enlarge(button));
 for (const input of document.querySelectorAll(".slider input")) input.addEventListener("input", () => slide(input));
+for (const scroll of document.querySelectorAll(".scroll")) {
+  new ResizeObserver(() => keepIds(scroll)).observe(scroll); // a table in a closed finding gets its width when it is opened
+}
+addEventListener("hashchange", openFinding);
+openFinding();

@@ -3,139 +3,212 @@
 import base64
 import io
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from PIL import Image
 
+from reproduce.claims import Kind, Outcome
 from reproduce.errors import UserError
+from reproduce.report import findings, measuring, tables
 
 HERE = Path(__file__).parent
 INLINE_BYTES = 400_000  # a CSV above this is linked, not inlined: a page has to stay below 8 MB
 PHOTO_BYTES = 300_000  # a picture above this is stored lossily
-PAPERS = {  # word in a claim's source -> who wrote it
-    "X-DNN": "Hesse, Schaub-Meyer, Roth: Fast Axiomatic Attribution for Neural Networks, NeurIPS 2021",
-    "IG": "Sundararajan, Taly, Yan: Axiomatic Attribution for Deep Networks, ICML 2017",
-    "MFABA": "Zhu et al.: MFABA: A More Faithful and Accelerated Boundary-based Attribution Method, AAAI 2024",
-    "Erion": "Erion et al.: attribution priors and Expected Gradients, Nature Machine Intelligence 2021",
+PRINTED_LINES = 12  # longer tables are left out on paper
+LOOKS = {  # outcome -> its class, which page.css gives a colour and a sign
+    Outcome.REPRODUCED: "good",
+    Outcome.NOT_REPRODUCED: "bad",
+    Outcome.INCONCLUSIVE: "open",
+    Outcome.NOT_RUN: "absent",
 }
-OTHER = "Beyond the papers"
-VERDICTS = {"reproduced": "good", "not reproduced": "bad", "not run": "open"}
-WHY = {"reproduced": "Holds: measured", "not reproduced": "Does not hold here: measured", "not run": "Not run:"}
-ENTRY = re.compile(r"^(?P<value>\S+) \[(?P<low>\S+), (?P<high>\S+)\]$")
+SAYS = {True: ("good", "supports it"), False: ("bad", "refutes it"), None: ("open", "leaves it open")}
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Who wrote it, and its number on arXiv."""
+
+    who: str
+    arxiv: str
+
+    @property
+    def link(self) -> str:
+        return f"https://arxiv.org/abs/{self.arxiv}"
+
+
+PAPERS = {  # the words that a source names it by
+    "X-DNN": Paper(
+        "Hesse, Schaub-Meyer, Roth: Fast Axiomatic Attribution for Neural Networks, NeurIPS 2021", "2111.07668"
+    ),
+    "IG paper": Paper("Sundararajan, Taly, Yan: Axiomatic Attribution for Deep Networks, ICML 2017", "1703.01365"),
+    "MFABA": Paper(
+        "Zhu et al.: MFABA: A More Faithful and Accelerated Boundary-based Attribution Method, AAAI 2024", "2312.13630"
+    ),
+    "Erion et al.": Paper(
+        "Erion et al.: Improving performance of deep learning models with axiomatic attribution priors and expected "
+        "gradients, Nature Machine Intelligence 2021",
+        "1906.10670",
+    ),
+}
+_NAMED = re.compile(rf"\b({'|'.join(re.escape(name) for name in PAPERS)})(?!\w)")
 
 
 def html(results: Path, records: Sequence[Mapping[str, Any]]) -> str:
     """The page of a folder of results, from the studies' JSON records."""
-    claims = [_claim(claim) for record in records for claim in record["claims"]]
-    page = _environment().get_template("template.html")
-    return page.render(
-        scale=results.name,
-        about=records[0].get("about", "") if records else "",
-        estimates=all(record.get("estimates_paper", False) for record in records),
-        counts={verdict: sum(claim["word"] == verdict for claim in claims) for verdict in VERDICTS},
-        papers=by_paper(claims),
-        studies=[_study(results, record) for record in records],
+    claims = [claim for record in records for claim in record["claims"]]
+    criteria = {record["criteria"]["commit"]: record["criteria"]["dirty"] for record in records}
+    seconds = {task["key"]: task["seconds"] for record in records for task in record["tasks"]}  # studies share tasks
+    return (
+        _environment()
+        .get_template("template.html")
+        .render(
+            scale=results.name,
+            about=records[0]["about"] if records else "",
+            estimates=all(record["estimates_paper"] for record in records),
+            outcomes=[(str(outcome), LOOKS[outcome]) for outcome in Outcome],
+            totals=Counter(claim["outcome"] for claim in claims),
+            claims=len(claims),
+            kinds=_kinds(claims),
+            broken=[c for c in claims if (c["kind"], c["outcome"]) == (Kind.THEOREM, Outcome.NOT_REPRODUCED)],
+            papers=PAPERS,
+            studies=[_study(results, record) for record in records],
+            span=measuring.whole_span(records),
+            criteria=measuring.commits(list(criteria), dirty=any(criteria.values())),
+            minutes=sum(seconds.values()) / 60,
+        )
     )
 
 
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(HERE), undefined=StrictUndefined, autoescape=True, trim_blocks=True
+        loader=FileSystemLoader(HERE), undefined=StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.globals["inline"] = lambda name: Markup((HERE / name).read_text())  # noqa: S704 - our own css and js
+    environment.globals |= {
+        "inline": lambda name: Markup((HERE / name).read_text(encoding="utf-8")),  # noqa: S704 - our own css and js
+        "measuring": measuring,
+        "linked": linked,
+    }
     return environment
 
 
-def _claim(claim: Mapping[str, str]) -> dict[str, str]:
-    """A claim with its verdict as a word, a class to colour it by, and one sentence why."""
-    word, _, reason = claim["verdict"].partition(": ")
-    return dict(claim) | {"word": word, "look": VERDICTS[word], "why": f"{WHY[word]} {claim['measured'] or reason}."}
+def linked(source: str) -> Markup:
+    """A source with each paper that it names linked to its page on arXiv."""
+    parts = [
+        Markup('<a href="{}">{}</a>').format(PAPERS[part].link, part) if part in PAPERS else escape(part)
+        for part in _NAMED.split(source)
+    ]
+    return Markup("").join(parts)
 
 
-def paper(source: str) -> str:
-    """The key of PAPERS that a source names first; OTHER where it names none."""
-    found = {match.start(): key for key in PAPERS if (match := re.search(rf"\b{re.escape(key)}\b", source))}
-    return found[min(found)] if found else OTHER
+# --- claims ---
 
 
-def by_paper(claims: Sequence[dict[str, str]]) -> list[dict[str, Any]]:
-    """Claims grouped by paper, in the order of PAPERS; papers without a claim are left out."""
-    out = []
-    for key in (*PAPERS, OTHER):
-        own = [claim for claim in claims if paper(claim["source"]) == key]
-        if own:
-            held = sum(claim["word"] == "reproduced" for claim in own)
-            out.append({"key": key, "who": PAPERS.get(key, ""), "claims": own, "held": held})
-    return out
+def _kinds(claims: Sequence[findings.Record]) -> list[dict[str, Any]]:
+    """The kinds of claims that there are, each with its counts and its claims, what does not hold first."""
+    counts = findings.counts(claims)
+    return [
+        {
+            "name": findings.KIND_NAMES[kind],
+            "meaning": findings.KIND_MEANING[kind],
+            "counts": {str(outcome): counts[kind][outcome] for outcome in Outcome},
+            "claims": [_claim(claim) for claim in findings.ordered(claims, kind)],
+        }
+        for kind in findings.KINDS
+        if counts[kind].total()
+    ]
+
+
+def _claim(claim: findings.Record) -> dict[str, Any]:
+    """A claim in words, and its evidence line by line."""
+    names = findings.row_names(claim["evidence"])
+    return dict(claim) | {
+        "look": LOOKS[Outcome(claim["outcome"])],
+        "measured": findings.measured(claim),
+        "allowed": findings.allowed(claim),
+        "units": findings.units(claim),
+        "verdict": findings.verdict(claim),
+        "rows": [_evidence(name, row) for name, row in zip(names, claim["evidence"], strict=True)],
+    }
+
+
+def _evidence(name: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    entry = findings.entry(row)
+    look, says = SAYS[row["says"]]
+    return {
+        "name": name,
+        "value": tables.number(entry.value),
+        "interval": tables.interval(entry),
+        "unit": row.get("unit", ""),
+        "n": entry.n,
+        "trainings": entry.trainings,
+        "look": look,
+        "says": says,
+    }
+
+
+# --- studies ---
 
 
 def _study(results: Path, record: Mapping[str, Any]) -> dict[str, Any]:
-    stem = results / record["study"]
-    figure = stem.with_suffix(".png")
+    path = results / record["study"]
+    figure = path.with_suffix(".png")
+    table = tables.from_record(record["table"])
     return dict(record) | {
         "claims": [_claim(claim) for claim in record["claims"]],
-        "slides": record.get("slides", []),
-        "table": _table(record["table"]) if record.get("table", {}).get("rows") else None,
+        "table": _table(table) if len(table) else None,
         "figure": picture(figure) if figure.is_file() and ".png" in record["files"] else "",
         "downloads": [
-            (suffix[1:].upper(), f"{record['study']}{suffix}", address(stem.with_suffix(suffix), kind))
+            (suffix[1:].upper(), f"{record['study']}{suffix}", address(path.with_suffix(suffix), kind))
             for suffix, kind in ((".csv", "text/csv"), (".tex", "text/x-tex"))
-            if stem.with_suffix(suffix).is_file()
+            if path.with_suffix(suffix).is_file()
         ],
         "command": f"make {record['study']}" + ("" if record["scale"] == "embedded" else f" SCALE={record['scale']}"),
-    }  # fmt: skip
+    }
 
 
-def _table(table: Mapping[str, Any]) -> dict[str, Any]:
-    """Columns with their better direction, and rows of (value, interval, is it the best?)."""
-    marks = best(table)
-    rows = []
-    for i, line in enumerate(table["rows"]):
-        parts = [ENTRY.match(text) for text in line]
-        rows.append(
-            [
-                {"value": m["value"], "interval": f"[{m['low']}, {m['high']}]", "best": (i, j) in marks}
-                if m else {"value": text, "interval": "", "best": False}
-                for j, (text, m) in enumerate(zip(line, parts, strict=True))
-            ]
-        )  # fmt: skip
-    columns = [{"name": name, "better": table["better"].get(name, "")} for name in table["columns"]]
-    return {"columns": columns, "ids": table["ids"], "rows": rows, "marked": bool(marks)}
+def _table(table: tables.Table) -> dict[str, Any]:
+    """A table in words, each entry with the number that it is sorted by, and whether it is the best."""
+    marks = tables.best(table)
+    lines = []
+    for i, line in enumerate(table.lines):
+        entries = [_entry(entry, table.intervals, best=(i, j) in marks) for j, entry in enumerate(line.entries)]
+        lines.append({"ids": tables.labels(table, line), "entries": entries})
+    return {
+        "ids": [name.replace("_", " ") for name in table.ids],
+        "columns": table.columns,
+        "lines": lines,
+        "marked": bool(marks),
+        "long": len(lines) > PRINTED_LINES,
+    }
 
 
-def best(table: Mapping[str, Any]) -> set[tuple[int, int]]:
-    """(row, column) of the entries that are best beyond doubt: their interval lies apart from that of each rival.
-
-    Rivals are the rows that differ in the last id only, e.g. the variants of one net on one data set. An entry without an
-    interval is never marked, and stops the marking of its rivals.
-    """
-    groups: dict[tuple[str, ...], list[int]] = {}
-    for i, line in enumerate(table["rows"]):
-        groups.setdefault(tuple(line[: max(0, table["ids"] - 1)]), []).append(i)
-    marks = set()
-    for j, name in enumerate(table["columns"]):
-        side = table["better"].get(name)
-        for rivals in groups.values() if side in ("higher", "lower") else ():
-            entries = {i: ENTRY.match(table["rows"][i][j]) for i in rivals if table["rows"][i][j]}
-            bounds = {i: (float(m["low"]), float(m["high"])) for i, m in entries.items() if m}
-            if len(bounds) < 2 or len(bounds) < len(entries):
-                continue
-            first = max(bounds, key=lambda i: bounds[i][0]) if side == "higher" else min(bounds, key=lambda i: bounds[i][1])  # fmt: skip
-            low, high = bounds[first]
-            others = [bound for i, bound in bounds.items() if i != first]
-            if all(low > other[1] if side == "higher" else high < other[0] for other in others):
-                marks.add((first, j))
-    return marks
+def _entry(entry: tables.Entry, intervals: bool, *, best: bool) -> dict[str, Any]:
+    if not isinstance(entry, tables.Number):
+        return {"value": entry or "", "interval": "", "key": "", "title": "", "best": False}
+    of_trainings = f", {entry.trainings} trainings" if entry.trainings > 1 else ""
+    return {
+        "value": tables.words(entry, intervals=False),
+        "interval": tables.interval(entry) if intervals else "",
+        "key": repr(entry.value),
+        "title": f"n = {entry.n}{of_trainings}" if entry.n else "",
+        "best": best,
+    }
 
 
 def picture(path: Path) -> str:
-    """A PNG as a data address: as WebP, which is smaller; lossless unless that is above PHOTO_BYTES."""
+    """A PNG as a data address: as WebP, which is smaller; lossless unless that is above PHOTO_BYTES.
+
+    Raises:
+        UserError: it is no picture.
+    """
     try:
         image = Image.open(path).convert("RGB")
     except OSError as error:

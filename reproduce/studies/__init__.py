@@ -1,39 +1,14 @@
-"""The studies, in the order in which ``reproduce-all`` runs them: what is quick and needs few trained nets comes first."""
+"""The studies, one file each: to add one, write a file here that ends in ``STUDY = Study(...)``."""
 
-from reproduce.studies import (
-    axioms,
-    beyond_images,
-    contrast,
-    convergence,
-    cost,
-    decoy,
-    gallery,
-    ground_truth,
-    mfaba_table1,
-    mfaba_table2,
-    nhanes,
-    steps,
-    table1,
-    table2,
-)
-from reproduce.studies.study import Study
+import pkgutil
+from importlib import import_module
 
-STUDIES: dict[str, Study] = {
-    module.STUDY.name: module.STUDY
-    for module in (
-        gallery,
-        table1,
-        contrast,
-        convergence,
-        table2,
-        ground_truth,
-        nhanes,
-        decoy,
-        mfaba_table1,
-        mfaba_table2,
-        axioms,
-        steps,
-        beyond_images,
-        cost,
-    )
-}
+from reproduce.study import Study
+
+
+def _found() -> dict[str, Study]:
+    modules = (import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__))
+    return {study.name: study for study in sorted((module.STUDY for module in modules), key=lambda study: study.order)}
+
+
+STUDIES: dict[str, Study] = _found()

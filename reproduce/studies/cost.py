@@ -1,315 +1,392 @@
 """What an attribution costs: passes, time against one gradient of the same run, peak memory, and its rival in captum."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
-import captum.attr
-import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from reproduce.attributions import METHODS, Method, expected_gradients, gradient, integrated_gradients
-from reproduce.attributions.engine import chunk_size, picked
-from reproduce.cells import Cell, Tick, Value
-from reproduce.datasets import Images
-from reproduce.metrics.agreement import relative_l1
-from reproduce.metrics.memory import peak_bytes
-from reproduce.metrics.statistics import mean_interval
-from reproduce.metrics.timing import clocked, counted
-from reproduce.report import figures
-from reproduce.report.tables import wide
-from reproduce.run import Net, Run
-from reproduce.studies.study import Claim, Study, select
-from reproduce.xdnn import NotHomogeneousError
+from reproduce.claims import Claim, Kind, at_most, between, measured, select
+from reproduce.context import Context
+from reproduce.datasets.images import Images
+from reproduce.experiment import Experiment
+from reproduce.nets import Net, by_training, net_task
+from reproduce.peak_memory import peak_bytes
+from reproduce.report import figures, style
+from reproduce.report.tables import Table, wide
+from reproduce.statistics import Interval, exact, mean_interval
+from reproduce.stopwatch import Stopwatch, bare_passes
+from reproduce.study import Study
+from reproduce.tasks import Result, Task
+from xdnn import METHODS, NotHomogeneousError, expected_gradients, gradient, integrated_gradients
+from xdnn.chunking import chunk_size
+from xdnn.metrics.agreement import relative_l1
+from xdnn.passes import count_passes
 
-VERSION = 5
-ROUNDS = 3  # interleaved with plain gradients and bare passes
-FEWER_ROUNDS = 2  # for methods of many passes that are held to their bound; others are timed once
-MANY = 16
-REFERENCE_STEPS = 300  # of the IG that errors are held against, as in the convergence study
-STEPS = (1, 4, 16, 64)  # further points of IG on the curve of error over cost
-PEERS_EQUAL = 1e-3  # relative L1 within which ours and captum's are the same result
-CAPTUM = ("input_x_gradient", "integrated_gradients_128", "expected_gradients_128")
-BF16 = "integrated_gradients_128_bf16"
-BOUNDED = ("integrated_gradients_128", "expected_gradients_128", "x_gradient")
-BOUND = 1.15  # times the bound that these may take
-STRETCH = 128  # rows of one timing, at least: short calls are repeated, so that all timings are equally noisy
+Call = Callable[[], Tensor]
+
+IXG, XG = "input_x_gradient", "x_gradient"
+IG, EG, BF16 = "integrated_gradients_128", "expected_gradients_128", "integrated_gradients_128_bf16"
+IG_PASSES = 128
+BOUND = 1.15  # times the bound that IG, EG and X-Gradient may take
+EXACT = 1e-3  # relative L1 that counts as float32 rounding, and within which ours and captum's are the same result
 BOTH_VARIANTS = "alexnet"  # are timed of this narrow net; of the others the X-variant, whose passes cost the same
 
-METRICS = {
-    "passes": ("passes", "lower"), "relative_time": ("time / gradient", "lower"), "images_per_second": ("images/s", "higher"),
-    "peak_mib": ("peak MiB", "lower"), "over_bound": ("time / bound", "lower"), "captum": ("captum's time / ours", "higher"),
-    "error": ("relative L1 to IG(300)", "lower"),
-}  # fmt: skip
+
+@dataclass(frozen=True)
+class Protocol:
+    """What decides the numbers.
+
+    Attributes:
+        images: the batch.
+        rounds: of each method, interleaved with plain gradients and bare passes.
+        few_rounds: of IG and EG, which take more than ``many`` passes; other methods that do are timed once.
+        stretch: rows of one timing, at least: short calls are repeated, so that all timings are equally noisy.
+        steps: further points of IG on the curve of error over cost.
+        reference_steps: of the IG that errors are held against, as in the study ``convergence``.
+        threads: of the run, since times depend on it.
+    """
+
+    images: int
+    rounds: int = 3
+    few_rounds: int = 2
+    many: int = 16
+    stretch: int = 128
+    steps: tuple[int, ...] = (1, 4, 16, 64)
+    reference_steps: int = 300
+    threads: int = 0
+
+    def rounds_of(self, method: str, passes: float) -> int:
+        if passes <= self.many:
+            return self.rounds
+        return self.few_rounds if method in (IG, EG) else 1
 
 
-def cells(run: Run) -> list[Cell]:
+@dataclass(frozen=True)
+class MethodCost:
+    """One method on one net: samples of each metric, or the reason why it is not defined there."""
+
+    method: str
+    samples: dict[str, list[float]]
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Of one net."""
+
+    methods: list[MethodCost]
+
+
+PROTOCOLS = {
+    "smoke": {"trained": Protocol(images=2, rounds=1, few_rounds=1, stretch=1)},
+    "embedded": {"trained": Protocol(images=16)},
+    "subset": {"released": Protocol(images=16), "open-photographs": Protocol(images=4, rounds=1, few_rounds=1)},
+    "paper": {"released": Protocol(images=16)},
+}
+
+METRICS = {  # name -> (heading, unit, better)
+    "passes": ("passes", "passes", "lower"),
+    "relative_time": ("time / gradient", "", "lower"),
+    "images_per_second": ("images/s", "images/s", "higher"),
+    "peak_mib": ("peak MiB", "MiB", "lower"),
+    "over_bound": ("time / bound", "", "lower"),
+    "captum": ("captum's time / ours", "", "higher"),
+    "error": (f"relative L1 to IG ({Protocol.reference_steps})", "", "lower"),
+}
+COUNTED = ("passes", "peak_mib")  # exact, the others are means over rounds or images
+
+
+def tasks(context: Context, protocols: Mapping[str, Protocol]) -> list[Task[Net, Measurement]]:
+    """Of the first training of each net only: what a pass costs does not depend on the weights."""
     return [
-        run.cell("cost", VERSION, net, partial(_measure, run, net), images=count, seconds=22, rounds=ROUNDS, threads=run.threads,
-                 methods=_methods(net), steps=STEPS, reference=REFERENCE_STEPS)
-        for net, count in run.nets("cost")
-        if net.variant == "x" or net.width == 1 or net.model == BOTH_VARIANTS
-    ]  # fmt: skip
-
-
-def _methods(net: Net) -> list[str]:
-    """All on regular nets. Where X-Gradient is defined: it, what else costs one pass, and the IG that it replaces."""
-    return [name for name, m in METHODS.items() if net.variant == "regular" or m.passes == 1 or name == CAPTUM[1]]
-
-
-def _small(net: Net) -> bool:
-    """Fits a net's 128 points of each image into memory at once? At 224 px they would take 10 GB of AlexNet, 240 GB of VGG16."""
-    return net.width < 1 and net.model == BOTH_VARIANTS
-
-
-def _rounds(name: str, passes: float) -> int:
-    return ROUNDS if passes <= MANY else FEWER_ROUNDS if name in BOUNDED else 1
-
-
-def _calls(run: Run, net: Net, model: nn.Module, inputs: Tensor, targets: Tensor) -> dict[str, Callable[[], Tensor]]:
-    """Every method of the registry, and IG at the other points of the curve, ready to be called."""
-    references = inputs.flip(0)
-    calls: dict[str, Callable[[], Tensor]] = {
-        name: partial(
-            _call, method, model, inputs, targets, references, partial(run.generator, "cost", net.label, name)
+        net_task(
+            context,
+            "cost",
+            net,
+            replace(protocol, threads=context.threads),
+            measure,
+            Measurement,
+            seconds=22,
+            alone=True,
         )
-        for name, method in METHODS.items()
-        if name in _methods(net)
-    }
-    calls |= {
-        f"integrated_gradients_{s}": partial(integrated_gradients, model, inputs, targets, steps=s) for s in STEPS
-    }
-    calls[BF16] = partial(integrated_gradients, model, inputs, targets, steps=128, precision="bf16")
-    calls["expected_gradients_128"] = lambda: expected_gradients(
-        model, inputs, targets, references=references, generator=run.generator("cost", net.label), samples=128
-    )
-    return calls
+        for net, protocol in context.nets(protocols)
+        if net.seed == context.seed and (net.variant == "x" or net.width == 1 or net.model == BOTH_VARIANTS)
+    ]
+
+
+# --- what is timed ---
+
+
+def calls(model: nn.Module, inputs: Tensor, targets: Tensor, experiment: Experiment[Net, Protocol]) -> dict[str, Call]:
+    """Methods of the registry, and IG at the other points of the curve, ready to be called.
+
+    Of regular nets all. Of the others what X-Gradient replaces: the methods of one pass, IG and EG.
+    """
+    references, label = inputs.flip(0), experiment.about.label
+    out: dict[str, Call] = {}
+    for name, method in METHODS.items():
+        if experiment.about.variant == "regular" or method.passes == 1 or name == IG:
+            fresh = partial(experiment.generator, "cost", label, name)
+            out[name] = partial(_call, method, model, inputs, targets, references=references, fresh=fresh)
+    ig = partial(integrated_gradients, model, inputs, targets)
+    out |= {f"integrated_gradients_{steps}": partial(ig, steps=steps) for steps in experiment.protocol.steps}
+    out[BF16] = partial(ig, steps=IG_PASSES, precision="bf16")
+    eg = partial(expected_gradients, samples=IG_PASSES)
+    fresh = partial(experiment.generator, "cost", label)
+    out[EG] = partial(_call, eg, model, inputs, targets, references=references, fresh=fresh)
+    return out
 
 
 def _call(
-    method: Method,
+    method: Callable[..., Tensor],
     model: nn.Module,
     inputs: Tensor,
     targets: Tensor,
+    *,
     references: Tensor,
     fresh: Callable[[], torch.Generator],
 ) -> Tensor:
     return method(model, inputs, targets, references=references, generator=fresh())
 
 
-def _captum(model: nn.Module, inputs: Tensor, targets: Tensor, whole: bool) -> dict[str, Callable[[], Tensor]]:
+def captum_calls(model: nn.Module, inputs: Tensor, targets: Tensor, *, whole: bool) -> dict[str, Call]:
     """The same attributions by captum; draws of its GradientShap come from NumPy's global generator.
 
-    ``whole``: with its defaults, which hold all points at once; else IG in chunks of our size, and no GradientShap, which has none.
+    Args:
+        whole: with its defaults, which hold all points at once; else IG in chunks of our size, and no GradientShap, which
+            has none.
     """
+    import captum.attr  # slow to import, and nothing else needs it
+
     zeros, own = torch.zeros_like(inputs), inputs.clone()  # InputXGradient wants inputs that ask for gradients
-    ig, ixg, shap = (
-        kind(model) for kind in (captum.attr.IntegratedGradients, captum.attr.InputXGradient, captum.attr.GradientShap)
-    )
+    ig, ixg = captum.attr.IntegratedGradients(model), captum.attr.InputXGradient(model)
+    shap = captum.attr.GradientShap(model)
     batch = None if whole else chunk_size(model, inputs, None)
-    peers: dict[str, Callable[[], Tensor]] = {
-        "input_x_gradient": lambda: ixg.attribute(own.requires_grad_(), target=targets).detach(),
-        "integrated_gradients_128": lambda: ig.attribute(
-            inputs, zeros, target=targets, n_steps=128, method="gausslegendre", internal_batch_size=batch
-        ),
+    options = {"n_steps": IG_PASSES, "method": "gausslegendre", "internal_batch_size": batch}
+    out: dict[str, Call] = {
+        IXG: lambda: ixg.attribute(own.requires_grad_(), target=targets).detach(),
+        IG: lambda: ig.attribute(inputs, zeros, target=targets, **options),
     }
     if whole:
-        peers["expected_gradients_128"] = lambda: shap.attribute(
-            inputs, inputs.flip(0), target=targets, n_samples=128, stdevs=0.0
-        ).detach()
-    return peers
+        sampled = partial(shap.attribute, inputs, inputs.flip(0), target=targets, n_samples=IG_PASSES, stdevs=0.0)
+        out[EG] = lambda: sampled().detach()
+    return out
 
 
-def _measure(run: Run, net: Net, tick: Tick, model: nn.Module, images: Images) -> Value:
-    inputs, targets = next(images.batches(len(images), run.device))
-    reference = integrated_gradients(model, inputs, targets, steps=REFERENCE_STEPS)
-    one_gradient = partial(gradient, model, inputs, targets)
-    calls, peers = _calls(run, net, model, inputs, targets), _captum(model, inputs, targets, _small(net))
-    row_seconds = bare_passes(model, inputs, targets)
-    out: list[dict[str, object]] = []
-    for done, (name, call) in enumerate(calls.items()):
-        tick(done / len(calls))
+def fits_whole(net: Net) -> bool:
+    """Fit a net's points of all images into memory at once? At 224 px they would take 10 GB of AlexNet, 240 GB of VGG16."""
+    return net.width < 1 and net.model == BOTH_VARIANTS
+
+
+# --- measuring ---
+
+
+def measure(model: nn.Module, images: Images, protocol: Protocol, experiment: Experiment[Net, Protocol]) -> Measurement:
+    """Each method once untimed, which counts its passes and its memory and warms it up, and then timed."""
+    device = experiment.device
+    inputs, targets = next(images.batches(len(images), device))
+    reference = integrated_gradients(model, inputs, targets, steps=protocol.reference_steps)
+    stopwatch = Stopwatch(
+        len(inputs),
+        protocol.stretch,
+        device,
+        partial(gradient, model, inputs, targets),
+        bare_passes(model, inputs, targets, protocol.stretch),
+    )
+    stopwatch.gradient()
+    theirs = captum_calls(model, inputs, targets, whole=fits_whole(experiment.about))
+    costs = []
+    own = calls(model, inputs, targets, experiment)
+    for done, (name, call) in enumerate(own.items()):
+        experiment.progress(done / len(own))
         found: list[Tensor] = []
         try:
-            with counted(model) as passes:
-                peak = peak_bytes(partial(_kept, call, found), run.device)
+            with count_passes(model) as passes:
+                peak = peak_bytes(partial(_keep, call, found), device)
         except (NotHomogeneousError, ValueError, TypeError) as reason:
-            out.append({"method": name, "reason": str(reason).split(". ")[0]})
+            costs.append(MethodCost(name, {}, str(reason).split(": ")[0].split(". ")[0]))
             continue
-        peer = peers.get(name)
-        ours, gradients, theirs, over = [], [], [], []
-        of_call = max(passes.forward, passes.backward)  # rows
-        count = of_call / len(inputs)
-        for _ in range(_rounds(name, count)):
-            gradients.append(_seconds(one_gradient, len(inputs), run.device)[0])
-            ours.append(_seconds(call, of_call, run.device)[0])
-            over.append(ours[-1] / (row_seconds() * max(1, passes.backward)))
-            if peer is not None:
-                taken, of_theirs = _seconds(peer, of_call, run.device)
-                theirs.append(taken)
-        row: dict[str, object] = {
-            "method": name,
-            "passes": count,
-            "relative_time": [a / b for a, b in zip(ours, gradients, strict=True)],
-            "images_per_second": [len(inputs) / a for a in ours],
+        peer = theirs.get(name)
+        if peer is not None and not _same(name, peer(), found[0]):
+            peer = None
+        per_image = max(passes.forward, passes.backward) / len(inputs)
+        samples = {
+            "passes": [per_image],
+            "peak_mib": [peak / 2**20],
             "error": relative_l1(reference, found[0]).tolist(),
-            "peak_mib": peak / 2**20,
         }
-        if passes.backward and name != BF16:  # the bound is that of float32 passes
-            row["over_bound"] = over
-        if theirs and (name == "expected_gradients_128" or _equal(of_theirs, found[0])):
-            row["captum"] = [b / a for a, b in zip(ours, theirs, strict=True)]
-        out.append(row)
-    return {"methods": out}
+        samples |= stopwatch.times(call, peer, passes, protocol.rounds_of(name, per_image))
+        if name == BF16:  # the bound is that of float32 passes
+            samples.pop("over_bound", None)
+        costs.append(MethodCost(name, samples))
+    return Measurement(costs)
 
 
-def _kept(call: Callable[[], Tensor], found: list[Tensor]) -> None:
+def _keep(call: Call, found: list[Tensor]) -> None:
     found.append(call())
 
 
-def _seconds(call: Callable[[], Tensor], of_call: int, device: torch.device) -> tuple[float, Tensor]:
-    """Of one call that takes ``of_call`` rows through the net, when it is repeated for a stretch, and what it returned."""
-    times = -(-STRETCH // max(1, of_call))
-    seconds, result = clocked(lambda: [call() for _ in range(times)][-1], device)
-    return seconds / times, result
+def _same(name: str, theirs: Tensor, ours: Tensor) -> bool:
+    """A time is only put beside captum's where both computed the same; EG's draws differ."""
+    return name == EG or bool((relative_l1(theirs, ours) <= EXACT).all())
 
 
-def bare_passes(model: nn.Module, inputs: Tensor, targets: Tensor) -> Callable[[], float]:
-    """Times bare passes at the batch size that is fastest per row: seconds of a row, forward and backward, at each call."""
-    found = []
-    for size in sorted({4, 16, 64, chunk_size(model, inputs, None)}):
-        place = torch.arange(size, device=inputs.device) % len(inputs)
-        once = partial(gradient, model, picked(inputs, place), targets[place])
-        once()  # the first call allocates
-        clock = partial(_seconds, once, size, inputs.device)
-        found.append((clock()[0] / size, size, clock))
-    _, size, clock = min(found, key=lambda one: one[0])
-    return lambda: clock()[0] / size
+# --- rows ---
 
 
-def _equal(theirs: Tensor, ours: Tensor) -> bool:
-    """A time is only put beside captum's where both computed the same."""
-    return bool((relative_l1(theirs, ours) <= PEERS_EQUAL).all())
-
-
-def rows(values: list[Value]) -> pd.DataFrame:
+def rows(results: Sequence[Result[Net, Measurement]]) -> pd.DataFrame:
     out = []
-    for value in values:
-        for entry in value["methods"]:
-            ids = value["net"] | {"method": entry["method"], "unit": "", "reason": entry.get("reason", "")}
-            if "reason" in entry:
-                out.append(
-                    ids
-                    | {"metric": "passes", "better": "lower", "value": np.nan, "low": np.nan, "high": np.nan, "n": 0}
-                )
+    for ids, (result,) in by_training(results):
+        for cost in result.value.methods:
+            named = ids | {"method": cost.method, "reason": cost.reason}
+            if cost.reason:
+                out.append(named | labels("passes") | exact(float("nan"), 0).columns())
             for metric in METRICS:
-                if metric in entry:
-                    measured = np.atleast_1d(entry[metric])
-                    out.append(
-                        ids | {"metric": metric, "better": METRICS[metric][1]} | mean_interval(measured).columns()
-                    )
+                if metric in cost.samples:
+                    out.append(named | labels(metric) | summary(cost, metric).columns())
     return pd.DataFrame(out)
 
 
-def label(name: str) -> str:
-    """A method's name in tables: the registry's, or one that this study adds."""
-    if name in METHODS:
-        return METHODS[name].label
-    if name == BF16:
-        return "IG (128) in bf16"
-    kind, _, count = name.rpartition("_")
-    return f"{'IG' if kind == 'integrated_gradients' else 'EG'} ({count})"
+def labels(metric: str) -> dict[str, str]:
+    return {"metric": metric, "unit": METRICS[metric][1], "better": METRICS[metric][2]}
 
 
-def table(rows: pd.DataFrame) -> pd.DataFrame:
-    shown = rows.assign(method=rows["method"].map(label))
-    return wide(
-        shown, ["dataset", "model", "variant", "method"], {m: h for m, (h, _) in METRICS.items()}, intervals=False
-    )
+def summary(cost: MethodCost, metric: str) -> Interval:
+    if metric in COUNTED:
+        return exact(cost.samples[metric][0], len(cost.samples["error"]))
+    return mean_interval(cost.samples[metric])
 
 
-def figure(rows: pd.DataFrame, values: list[Value]) -> Figure:
-    """Error against IG(300) over time in gradients; one panel per architecture, regular hollow and X-nets filled."""
-    models = list(dict.fromkeys(rows["model"]))
-    fig, axes = figures.subplots(1, max(1, len(models)), sharey=True, height=3.2)
-    named = {"integrated_gradients_128": "IG (128)", "input_x_gradient": "Input x Gradient", "x_gradient": "X-Gradient"}
-    for ax, model in zip(axes, models, strict=True):
-        wideform = rows[rows["model"] == model].pivot_table(
-            index=["variant", "method"], columns="metric", values="value"
-        )
-        for variant in wideform.index.get_level_values(0).unique():
-            part = wideform.loc[variant].dropna(subset=["relative_time", "error"])
-            style = figures.variant_line(variant)
-            face = "white" if variant == "regular" else style["color"]
-            error = part["error"].clip(lower=1e-8)
-            ax.scatter(part["relative_time"], error, s=18, facecolor=face, edgecolor=style["color"],
-                       label=figures.VARIANT_LABEL[variant])  # fmt: skip
-            curve = part[part.index.str.fullmatch(r"integrated_gradients_\d+")].sort_values("relative_time")
-            ax.plot(
-                curve["relative_time"], curve["error"].clip(lower=1e-8), color=style["color"], ls=style["ls"], lw=0.9
-            )
-            for name, text in named.items():
-                if name in part.index and name != ("x_gradient" if variant == "regular" else "input_x_gradient"):
-                    ax.annotate(text, (part.loc[name, "relative_time"], error[name]), fontsize=6, xytext=(3, 3),
-                                textcoords="offset points")  # fmt: skip
-        ax.set(xscale="log", yscale="log", title=figures.MODEL_LABEL.get(model, model), xlabel="time / one gradient")
-    axes[0].set_ylabel("relative L1 to IG (300)")
-    axes[0].legend(loc="center left")
+# --- for people ---
+
+
+def table(rows: pd.DataFrame) -> Table:
+    headings = {metric: heading for metric, (heading, _, _) in METRICS.items()}
+    return wide(rows, ["dataset", "model", "variant", "method"], headings, intervals=False)
+
+
+def figure(rows: pd.DataFrame, results: Sequence[Result[Net, Measurement]]) -> Figure:
+    """A line for each method, cheapest first: time in gradients, distance to IG, peak memory; a mark for each net."""
+    drawn = {"relative_time": "time / one gradient", "error": METRICS["error"][0], "peak_mib": "peak memory (MiB)"}
+    cheapest = rows[rows["metric"] == "passes"].dropna(subset="value").groupby("method", sort=False)["value"].min()
+    methods = list(cheapest.sort_values(kind="stable").index)
+    fig, axes = figures.subplots(1, 3, sharey=True, height=1.1 + 0.17 * len(methods))
+    nets = list(rows.groupby(["model", "dataset", "variant"], sort=False))
+    for number, ((model, dataset, variant), part) in enumerate(nets):
+        look = style.model(model)
+        shift = 0.5 * (number + 0.5) / len(nets) - 0.25
+        for ax, metric in zip(axes, drawn, strict=True):
+            found = part[part["metric"] == metric]
+            place = [methods.index(name) + shift for name in found["method"]]
+            face = "white" if variant == "regular" else look.color
+            label = f"{style.net(model, dataset)} {style.variant(variant).label}"
+            marks = {"marker": look.marker, "s": 14, "facecolor": face, "edgecolor": look.color, "label": label}
+            ax.scatter(found["value"].clip(lower=1e-8), place, **marks)
+        passes = part[(part["metric"] == "passes") & (part["value"] > 0)]
+        place = [methods.index(name) + shift for name in passes["method"]]
+        axes[0].scatter(passes["value"], place, marker="|", s=24, color=style.GREY, lw=0.8)
+    for ax, heading in zip(axes, drawn.values(), strict=True):
+        ax.set(xscale="log", xlabel=heading)
+    axes[0].set_yticks(range(len(methods)), [style.method(name).label for name in methods])
+    axes[0].set_ylim(len(methods) - 0.4, -0.6)  # the cheapest at the top
+    handles, names = axes[1].get_legend_handles_labels()
+    fig.legend(handles, names, loc="outside lower center", ncols=4, title="grey bars on the left: passes")
     return fig
 
 
-def _exact_at_cost_one(rows: pd.DataFrame) -> tuple[bool, str]:
-    part = select(rows, variant="x", method="x_gradient")
-    error, cost = select(part, metric="error")["value"].max(), select(part, metric="passes")["value"].max()
-    ratio = select(part, metric="relative_time")["value"].max()
-    return bool(
-        error <= 1e-3 and cost == 1
-    ), f"error at most {error:.1g} in {cost:.0f} pass, {ratio:.2f} times a gradient"
-
-
-def _ig_is_two_orders_dearer(rows: pd.DataFrame) -> tuple[bool, str]:
-    part = select(rows, method="integrated_gradients_128", metric="relative_time")
-    return bool(part["low"].min() >= 50), f"{part['value'].min():.0f} to {part['value'].max():.0f} times one gradient"
-
-
-def _near_the_bound(names: tuple[str, ...], rows: pd.DataFrame) -> tuple[bool, str]:
-    part = select(rows[rows["method"].isin(names)], metric="over_bound")
-    worst = part.groupby(["method", "model"])["value"].max()
-    found = []
-    for name in (name for name in names if name in worst):
-        on_nets = (f"{value:.2f} ({figures.MODEL_LABEL.get(model, model)})" for model, value in worst[name].items())
-        found.append(f"{label(name)} {', '.join(on_nets)}")
-    return bool(worst.max() <= BOUND), "; ".join(found)
-
-
+_PAPER = Protocol(images=0)
 STUDY = Study(
-    name="cost",
+    order=14,
     title="Cost of attributions",
     question="What does each method cost in passes, time and memory, and what does one get for it?",
     source="X-DNN Sec. 3 (one pass instead of many); timings are ours",
-    protocol=(
-        f"Each method of the registry on one batch, {ROUNDS} rounds interleaved with plain gradients of the same batch (above {MANY} passes "
-        f"one, and {FEWER_ROUNDS} of IG and EG). Passes: rows through the net, counted. Bound: passes times the time of a row of bare passes "
-        "at the best of four batch sizes, taken in the same round. Peak: tensor bytes that the call allocated, replayed from the allocation "
-        "record. Error: relative L1 to IG with 300 steps, for other methods a distance only. bf16: the passes only, by autocast; "
-        "its error is beside it. captum runs in the same rounds (all points at once, its default, on narrow AlexNet; elsewhere in our "
-        "chunks, and no EG), and its time is shown where its result equals ours within 0.1 % (EG: different draws). On X-nets: X-Gradient, "
-        "the other methods of one pass, IG and EG; of narrow VGG16 and ResNet-50 only these."
+    method=(
+        f"Each method of the registry on one batch, warm, {_PAPER.rounds} rounds interleaved with plain gradients of the "
+        f"same batch (above {_PAPER.many} passes one, and {_PAPER.few_rounds} of IG and EG), while nothing else runs. "
+        "Passes: rows through the net, counted. Bound: passes times the time of a row of bare passes at the best of four "
+        "batch sizes, taken in the same round. Peak: tensor bytes that the call allocated, replayed from the allocation "
+        f"record. Error: relative L1 to IG with {_PAPER.reference_steps} steps, for other methods a distance only. bf16: the "
+        "passes only, by autocast; its error is beside it. captum runs in the same rounds (all points at once, its default, "
+        "on narrow AlexNet; elsewhere in our chunks, and no EG), and its time is shown where its result equals ours within "
+        f"{100 * EXACT:g} % (EG: different draws). On X-nets: X-Gradient, the other methods of one pass, IG and EG; of "
+        "narrow VGG16 and ResNet-50 only these."
     ),
-    differs="The paper prints no times. Ratios travel between machines, images per second do not.",
-    cells=cells,
+    differs="The paper prints no times. Ratios travel between machines of one kind, images per second do not.",
+    protocols=PROTOCOLS,
+    tasks=tasks,
     rows=rows,
     table=table,
     figure=figure,
     claims=(
-        Claim("On an X-DNN exact IG costs one pass", "X-DNN Prop. 3.2", "1 pass", _exact_at_cost_one),
-        Claim("IG with 128 steps costs about two orders of magnitude more than one gradient", "X-DNN Sec. 4.2", "128 passes",
-              _ig_is_two_orders_dearer),
-        Claim(f"IG (128) and EG (128) run within {BOUND} times their bound", "this suite's own aim", "",
-              partial(_near_the_bound, BOUNDED[:2])),
-        Claim(f"X-Gradient on one batch runs within {BOUND} times its bound", "this suite's own aim", "",
-              partial(_near_the_bound, BOUNDED[2:])),
+        Claim(
+            id="x-one-pass",
+            text="On an X-DNN X-Gradient takes one pass",
+            kind=Kind.THEOREM,
+            source="X-DNN Prop. 3.2, Sec. 4.2",
+            reported="1 gradient evaluation",
+            metric="passes",
+            criterion=between(1, 1),
+            evidence=partial(measured, variant="x", method=XG, metric="passes"),
+            n_chosen="counted, so one batch decides",
+        ),
+        Claim(
+            id="x-exact",
+            text=f"On an X-DNN X-Gradient is IG: relative L1 to {_PAPER.reference_steps} steps at most {EXACT:g} in float32",
+            kind=Kind.THEOREM,
+            source="X-DNN Prop. 3.2",
+            reported="",
+            metric="error",
+            criterion=at_most(EXACT),
+            evidence=partial(measured, variant="x", method=XG, metric="error"),
+            n_chosen="a batch shows rounding",
+        ),
+        Claim(
+            id="ig-passes",
+            text=f"IG with {IG_PASSES} steps takes {IG_PASSES} passes, two orders of magnitude more than one gradient",
+            kind=Kind.THEOREM,
+            source="X-DNN Sec. 4.2",
+            reported=f"{IG_PASSES} gradient evaluations",
+            metric="passes",
+            criterion=between(IG_PASSES, IG_PASSES),
+            evidence=partial(measured, method=IG, metric="passes"),
+            n_chosen="counted, so one batch decides",
+        ),
+        Claim(
+            id="ig-bound",
+            text=f"IG ({IG_PASSES}) runs within {BOUND} times its bound",
+            kind=Kind.SPEED,
+            source="this suite's own aim",
+            reported="",
+            metric="over_bound",
+            criterion=at_most(BOUND),
+            evidence=partial(select, method=IG, metric="over_bound"),
+            n_chosen="rounds of one batch",
+        ),
+        Claim(
+            id="eg-bound",
+            text=f"EG ({IG_PASSES}) runs within {BOUND} times its bound",
+            kind=Kind.SPEED,
+            source="this suite's own aim",
+            reported="",
+            metric="over_bound",
+            criterion=at_most(BOUND),
+            evidence=partial(select, method=EG, metric="over_bound"),
+            n_chosen="rounds of one batch",
+        ),
+        Claim(
+            id="x-gradient-bound",
+            text=f"X-Gradient on one batch runs within {BOUND} times its bound",
+            kind=Kind.SPEED,
+            source="this suite's own aim",
+            reported="",
+            metric="over_bound",
+            criterion=at_most(BOUND),
+            evidence=partial(select, method=XG, metric="over_bound"),
+            n_chosen="rounds of one batch",
+        ),
     ),
-)  # fmt: skip
+)

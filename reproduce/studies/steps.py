@@ -1,282 +1,366 @@
 """How many steps of Integrated Gradients an image needs, and what it saves to give it no more (IG paper Sec. 5)."""
 
-from itertools import product
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from torch import Tensor, nn
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+from torch import nn
 
-from reproduce.attributions import QUADRATURES, adaptive_integrated_gradients
-from reproduce.attributions.adaptive import EXACT, SETTLED
-from reproduce.attributions.engine import chunk_size
-from reproduce.attributions.gradients import gradient
-from reproduce.cells import Cell, Tick, Value
-from reproduce.datasets import Images
-from reproduce.metrics.agreement import completeness_gap, relative_l1
-from reproduce.metrics.statistics import mean_interval
-from reproduce.report import figures
-from reproduce.report.tables import number
-from reproduce.run import Run
-from reproduce.studies.study import Claim, Study, select
+from reproduce.claims import Claim, Kind, at_most, between, measured, select
+from reproduce.context import Context
+from reproduce.datasets.images import Images
+from reproduce.experiment import Experiment
+from reproduce.nets import Net, by_training, net_task
+from reproduce.quadrature import integrate, merge, steps_needed
+from reproduce.report import figures, style
+from reproduce.report.tables import Table, wide
+from reproduce.statistics import Interval, count_interval, jackknife_interval, mean_interval
+from reproduce.study import Study
+from reproduce.tasks import Result, Task
+from xdnn import adaptive_integrated_gradients
+from xdnn.logits import target_logits
+from xdnn.metrics.agreement import completeness_gap, relative_l1
 
-VERSION = 1
-GRID = 360  # rules of equal steps share the nodes k / (2 GRID); steps are divisors of it
-EQUAL = (1, 2, 3, 5, 10, 20, 36, 72, 120, 180, 360)  # steps of left, right, trapezoid (n + 1 nodes) and midpoint
-GAUSS = (1, 2, 4, 8, 16, 32, 64, 128)
+RULES = ("gauss_legendre", "midpoint", "trapezoid", "right_riemann", "left_riemann")
+GAUSS_RULE, PAPERS_RULE, ADAPTIVE = "gauss_legendre", "right_riemann", "adaptive"
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What decides the numbers.
+
+    Attributes:
+        images: test images that are explained.
+        equal: steps of the rules of equal steps; the trapezoid has one node more. Divisors of the largest, so that the
+            rules share nodes.
+        gauss: steps of Gauss-Legendre.
+        tolerances: of adaptive_integrated_gradients.
+    """
+
+    images: int
+    equal: tuple[int, ...] = (1, 2, 3, 5, 10, 20, 36, 72, 120, 180, 360)
+    gauss: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128)
+    tolerances: tuple[float, ...] = (0.05, 0.02, 0.01)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A rule with one number of steps: of each image the completeness gap, and relative L1 to the reference."""
+
+    rule: str
+    steps: int
+    gap: list[float]
+    distance: list[float]
+
+
+@dataclass(frozen=True)
+class Adaptive:
+    """Adaptive IG with one tolerance: of each image the steps that it took, and relative L1 to the reference."""
+
+    tolerance: float
+    steps: list[int]
+    distance: list[float]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Of one net."""
+
+    curves: list[Curve]
+    adaptive: list[Adaptive]
+
+    def of_rule(self, rule: str) -> list[Curve]:
+        """A rule's curves, steps rising."""
+        return sorted((curve for curve in self.curves if curve.rule == rule), key=lambda curve: curve.steps)
+
+
+PROTOCOLS = {
+    "smoke": {"trained": Protocol(images=6, equal=(1, 2, 10, 20, 120), gauss=(1, 2, 8, 32))},
+    "embedded": {"trained": Protocol(images=8)},
+    "subset": {"released": Protocol(images=16)},
+    "paper": {"released": Protocol(images=256)},
+}
 GAPS = (0.05, 0.01)  # completeness gaps asked for; 5 % is the IG paper's
-PAPER_RANGE = (20, 300)  # steps, IG paper Sec. 5
-SHARE = 0.9  # of the images that the paper's range is asked to serve
-TOLERANCES = (0.05, 0.02, 0.01)  # of adaptive_integrated_gradients
+RANGE = (20, 300)  # steps that are normally enough; IG paper Sec. 5
 CHEAPER = 0.9  # of the fixed number that is as exact: what counts as a saving
+FINEST = 0.01  # the tolerance whose saving a claim is about
+_PAPER = Protocol(images=0)
+LEFT_NEEDS = min(n for n in _PAPER.equal if 1 / n <= GAPS[1])  # the lost node weighs 1/n in the left rule
 
-RULES = {
-    "gauss_legendre": "Gauss-Legendre", "midpoint": "midpoint", "trapezoid": "trapezoid", "right_riemann": "right Riemann",
-    "left_riemann": "left Riemann",
-}  # fmt: skip
-COLOURS = dict(zip(RULES, (figures.BLACK, figures.SKY, figures.GREEN, figures.VERMILION, figures.ORANGE), strict=True))
+METRICS = {  # name -> (unit, better)
+    "distance": ("", "lower"),
+    "steps_used": ("steps", "lower"),
+    "equal_error": ("steps", "lower"),
+    "share_of_fixed": ("", "lower"),
+    **{f"images_within_{gap:g}": ("images", "higher") for gap in GAPS},
+    **{f"needed_{gap:g}": ("steps", "lower") for gap in GAPS},
+}
 
 
-def cells(run: Run) -> list[Cell]:
+def tasks(context: Context, protocols: Mapping[str, Protocol]) -> list[Task[Net, Measurement]]:
     return [
-        run.cell(
-            "steps", VERSION, net, _measure, images=count, seconds=12,
-            grid=GRID, equal=EQUAL, gauss=GAUSS, tolerances=TOLERANCES, rules=list(RULES), settled=SETTLED, exact=EXACT,
-        )
-        for net, count in run.nets("steps")
-    ]  # fmt: skip
-
-
-def _measure(tick: Tick, model: nn.Module, images: Images) -> Value:
-    inputs, targets = next(images.batches(len(images), next(model.parameters()).device))
-    change = _logits(model, inputs, targets) - _logits(model, torch.zeros_like(inputs), targets)
-    rules = [("gauss_legendre", n) for n in GAUSS] + [
-        (rule, n) for rule in RULES for n in EQUAL if rule != "gauss_legendre"
+        net_task(context, "steps", net, protocol, measure, Measurement, seconds=12)
+        for net, protocol in context.nets(protocols)
     ]
-    nodes, weights = _together(rules)
-    curves: dict[tuple[str, int], dict[str, list[float]]] = {rule: {"gap": [], "distance": []} for rule in rules}
-    adaptive: dict[float, dict[str, list[float]]] = {t: {"gap": [], "distance": [], "steps": []} for t in TOLERANCES}
-    for i in range(len(images)):
-        x, t, whole = inputs[i : i + 1], targets[i : i + 1], change[i : i + 1]
-        attributions = x * _all_rules(model, x, t, nodes, weights)  # (rules, *F)
-        reference = attributions[rules.index(("midpoint", GRID))][None]
-        gaps = completeness_gap(attributions, whole).tolist()
+
+
+def measure(model: nn.Module, images: Images, protocol: Protocol, experiment: Experiment[Net, Protocol]) -> Measurement:
+    """Every rule from one sweep of an image's path, and the adaptive one; the reference is the finest midpoint rule."""
+    inputs, targets = next(images.batches(len(images), experiment.device))
+    with torch.no_grad():
+        change = target_logits(model, inputs, targets) - target_logits(model, torch.zeros_like(inputs), targets)
+    rules = [(GAUSS_RULE, n) for n in protocol.gauss]
+    rules += [(rule, n) for rule in RULES for n in protocol.equal if rule != GAUSS_RULE]
+    nodes, weights = merge([(rule, n + (rule == "trapezoid")) for rule, n in rules])
+    curves = {rule: Curve(*rule, [], []) for rule in rules}
+    adaptive = [Adaptive(tolerance, [], []) for tolerance in protocol.tolerances]
+    for i, (x, target) in enumerate(zip(inputs.split(1), targets.split(1), strict=True)):
+        attributions = integrate(model, x, target, nodes, weights)  # (rules, *F)
+        reference = attributions[rules.index(("midpoint", protocol.equal[-1]))][None]
+        gaps = completeness_gap(attributions, change[i].expand(len(rules))).tolist()
         distances = relative_l1(reference.expand_as(attributions), attributions).tolist()
-        for rule, gap, distance in zip(rules, gaps, distances, strict=True):
-            curves[rule]["gap"].append(gap)
-            curves[rule]["distance"].append(distance)
-        for tolerance, found in adaptive.items():
-            own, steps = adaptive_integrated_gradients(model, x, t, tolerance=tolerance)
-            found["gap"] += completeness_gap(own, whole).tolist()
-            found["distance"] += relative_l1(reference, own).tolist()
-            found["steps"] += steps.tolist()
-        tick((i + 1) / len(images))
-    return {
-        "curves": [{"rule": rule, "steps": n} | curve for (rule, n), curve in curves.items()],
-        "adaptive": [{"tolerance": tolerance} | found for tolerance, found in adaptive.items()],
-    }
-
-
-def _together(rules: list[tuple[str, int]]) -> tuple[Tensor, Tensor]:
-    """All nodes of the rules, each once, and every rule's weights on them: (K,) and (rules, K), float64."""
-    parts = [QUADRATURES[rule](n + (rule == "trapezoid")) for rule, n in rules]
-    nodes = np.unique(np.concatenate([np.round(nodes, 12) for nodes, _ in parts]))
-    weights = np.zeros((len(rules), len(nodes)))
-    for row, (own, weight) in zip(weights, parts, strict=True):
-        row[np.searchsorted(nodes, np.round(own, 12))] = weight
-    return torch.from_numpy(nodes), torch.from_numpy(weights)
-
-
-def _all_rules(model: nn.Module, x: Tensor, target: Tensor, nodes: Tensor, weights: Tensor) -> Tensor:
-    """The mean gradient from 0 to one image x by every rule: (rules, *F). One pass for each node, however many rules use it."""
-    total = x.new_zeros(len(weights), x[0].numel())
-    size = chunk_size(model, x, None)
-    for a, w in zip(nodes.to(x).split(size), weights.to(x).split(size, dim=1), strict=True):
-        grads = gradient(model, a.view(-1, *[1] * (x.ndim - 1)) * x, target.expand(len(a)))
-        total += w @ grads.flatten(1)
-    return total.view(-1, *x.shape[1:])
-
-
-@torch.no_grad()
-def _logits(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
-    return model(inputs).gather(1, targets[:, None]).squeeze(1)
+        for curve, gap, distance in zip(curves.values(), gaps, distances, strict=True):
+            curve.gap.append(gap)
+            curve.distance.append(distance)
+        for found in adaptive:
+            own, steps = adaptive_integrated_gradients(model, x, target, tolerance=found.tolerance)
+            found.steps.append(int(steps))
+            found.distance.append(relative_l1(reference, own).item())
+        experiment.progress((i + 1) / len(images))
+    return Measurement(list(curves.values()), adaptive)
 
 
 # --- rows ---
 
 
-def rows(values: list[Value]) -> pd.DataFrame:
+def rows(results: Sequence[Result[Net, Measurement]]) -> pd.DataFrame:
     out = []
-    for value in values:
-        for curve in value["curves"]:
-            ids = value["net"] | {"rule": curve["rule"], "steps": curve["steps"], "tolerance": np.nan}
-            out.append(ids | _metric("distance", "", "lower", curve["distance"]))
-            for gap in GAPS:
-                within = [100.0 * (g <= gap) for g in curve["gap"]]
-                out.append(ids | _metric(f"within_{gap:g}", "%", "higher", within))
-        for rule, gap in product(RULES, GAPS):
-            ids = value["net"] | {"rule": rule, "steps": np.nan, "tolerance": np.nan}
-            out.append(ids | _metric(f"needed_{gap:g}", "steps", "lower", _needed(value, rule, gap)))
-        for found in value["adaptive"]:
-            ids = value["net"] | {"rule": "adaptive", "steps": np.nan, "tolerance": found["tolerance"]}
-            out.append(ids | _metric("distance", "", "lower", found["distance"]))
-            out.append(ids | _metric("steps_used", "steps", "lower", found["steps"]))
-            out.append(ids | _metric("equal_error", "steps", "lower", [_equal_error(value, found["distance"])]))
+    for ids, group in by_training(results):
+        values = [result.value for result in group]
+        for found in (fixed_rows(values), needed_rows(values), adaptive_rows(values)):
+            out += [ids | row for row in found]
     return pd.DataFrame(out)
 
 
-def _metric(name: str, unit: str, better: str, draws: list[float]) -> dict[str, Any]:
-    return {"metric": name, "unit": unit, "better": better} | mean_interval(draws).columns()
+def row(rule: str, metric: str, interval: Interval, *, steps: int | None = None, tolerance: float | None = None) -> Any:
+    if METRICS[metric][0] == "steps":  # there are no fewer than one
+        interval = replace(interval, low=np.maximum(interval.low, 1.0))
+    label = {"rule": rule, "steps": steps, "tolerance": tolerance, "metric": metric}
+    return label | {"unit": METRICS[metric][0], "better": METRICS[metric][1]} | interval.columns()
 
 
-def _needed(value: Value, rule: str, gap: float) -> list[float]:
-    """For each image the least number of steps from which on every larger one tried stays within the gap.
-
-    Where even the largest number is not enough, twice that number: it counts as more than was tried.
-    """
-    curves = sorted((c for c in value["curves"] if c["rule"] == rule), key=lambda c: c["steps"])
-    needed = []
-    for gaps in zip(*(c["gap"] for c in curves), strict=True):
-        steps = 2.0 * curves[-1]["steps"]
-        for curve, own in zip(reversed(curves), reversed(gaps), strict=True):
-            if own > gap:
-                break
-            steps = float(curve["steps"])
-        needed.append(steps)
-    return needed
+def fixed_rows(values: Sequence[Measurement]) -> Iterator[dict[str, Any]]:
+    """With as many steps for every image: the distance, and how many images are within each gap."""
+    for at, curve in enumerate(values[0].curves):
+        curves = [value.curves[at] for value in values]
+        yield row(curve.rule, "distance", mean_interval([c.distance for c in curves]), steps=curve.steps)
+        for gap in GAPS:
+            within = count_interval([[own <= gap for own in c.gap] for c in curves])
+            yield row(curve.rule, f"images_within_{gap:g}", within, steps=curve.steps)
 
 
-def _equal_error(value: Value, distances: list[float]) -> float:
+def needed_rows(values: Sequence[Measurement]) -> Iterator[dict[str, Any]]:
+    for rule in RULES:
+        for gap in GAPS:
+            yield row(rule, f"needed_{gap:g}", mean_interval([needed(value, rule, gap) for value in values]))
+
+
+def needed(value: Measurement, rule: str, gap: float) -> list[float]:
+    """For each image the least number of steps from which on every larger one tried stays within the gap."""
+    curves = value.of_rule(rule)
+    steps = [curve.steps for curve in curves]
+    return [steps_needed(steps, gaps, gap) for gaps in zip(*(curve.gap for curve in curves), strict=True)]
+
+
+def adaptive_rows(values: Sequence[Measurement]) -> Iterator[dict[str, Any]]:
+    """What adaptive IG used, how many Gauss-Legendre steps for all images are as exact, and the ratio of the two."""
+    steps = [curve.steps for curve in values[0].of_rule(GAUSS_RULE)]
+    for at, found in enumerate(values[0].adaptive):
+        own = [value.adaptive[at] for value in values]
+        tables = [beside(value.adaptive[at], value.of_rule(GAUSS_RULE)) for value in values]
+        for metric, interval in {
+            "distance": mean_interval([one.distance for one in own]),
+            "steps_used": mean_interval([one.steps for one in own]),
+            "equal_error": jackknife_interval(partial(equal_error, steps), tables),
+            "share_of_fixed": jackknife_interval(partial(share_of_fixed, steps), tables),
+        }.items():
+            yield row(ADAPTIVE, metric, interval, tolerance=found.tolerance)
+
+
+def beside(own: Adaptive, curves: Sequence[Curve]) -> NDArray[np.float64]:
+    """Of each image the steps it took, its distance, and its distance by each fixed number of steps: (images, 2 + numbers)."""
+    return np.array([own.steps, own.distance, *(curve.distance for curve in curves)], dtype=np.float64).T
+
+
+def equal_error(steps: Sequence[int], table: NDArray[np.float64]) -> float:
     """Gauss-Legendre steps for all images that give the same mean distance to the reference; interpolated in log-log.
 
     Held at the ends of what was tried.
+
+    Args:
+        table: of ``beside``.
     """
-    curves = sorted((c for c in value["curves"] if c["rule"] == "gauss_legendre"), key=lambda c: c["steps"])
-    error = np.log([np.mean(c["distance"]) + 1e-12 for c in curves])
-    falling = np.minimum.accumulate(error)
-    own = np.log(np.mean(distances) + 1e-12)
-    return float(np.exp(np.interp(-own, -falling, np.log([c["steps"] for c in curves]))))
+    own, *fixed = np.log(table[:, 1:].mean(0) + 1e-12)
+    falling = np.minimum.accumulate(fixed)
+    return float(np.exp(np.interp(-own, -falling, np.log(steps))))
+
+
+def share_of_fixed(steps: Sequence[int], table: NDArray[np.float64]) -> float:
+    """Mean steps that adaptive IG took over those that ``equal_error`` gives."""
+    return float(table[:, 0].mean()) / equal_error(steps, table)
 
 
 # --- for people ---
 
 
-def table(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean steps needed per rule and gap; then what adaptive IG used, and how many steps for all are as exact."""
-    lines = []
-    for ids, part in rows.groupby(["dataset", "model", "variant"], sort=False):
-        _, model, variant = map(str, ids)
-        line: dict[str, object] = {
-            "model": figures.MODEL_LABEL.get(model, model),
-            "variant": figures.VARIANT_LABEL[variant],
-        }
-        for rule, gap in product(RULES, GAPS):
-            found = part[(part["rule"] == rule) & (part["metric"] == f"needed_{gap:g}")]
-            line[f"{RULES[rule]}, {100 * gap:g} %"] = number(found.iloc[0]["value"])
-        for tolerance in TOLERANCES:
-            own = part[part["tolerance"] == tolerance].set_index("metric")["value"]
-            line[f"adaptive {100 * tolerance:g} %: used (for all)"] = (
-                f"{number(own['steps_used'])} ({number(own['equal_error'])})"
-            )
-        lines.append(line)
-    return pd.DataFrame(lines)
+def table(rows: pd.DataFrame) -> Table:
+    """Mean steps needed by each rule; then what adaptive IG used, and how many steps for all are as exact."""
+    headings = {f"needed_{gap:g}": f"steps to {100 * gap:g} %" for gap in GAPS} | {
+        "steps_used": "steps used",
+        "equal_error": "steps for all that are as exact",
+        "share_of_fixed": "used / for all",
+    }
+    return wide(rows, ["dataset", "model", "variant", "rule", "tolerance"], headings)
 
 
-def figure(rows: pd.DataFrame, values: list[Value]) -> Figure:
-    """Above: share of images within 5 % over steps, per rule. Below: distance to the reference over passes, adaptive as dots."""
-    models = list(dict.fromkeys(rows["model"]))
-    fig, axes = figures.subplots(2, max(1, len(models)), sharex=True, sharey="row", height=5.2)
-    for i, model in enumerate(models):
-        above, below = axes[i], axes[i + len(models)]
-        for variant in dict.fromkeys(rows["variant"]):
-            part = rows[(rows["model"] == model) & (rows["variant"] == variant)]
-            style = figures.variant_line(str(variant))["ls"]
-            for rule, label in RULES.items():
-                within = part[(part["rule"] == rule) & (part["metric"] == f"within_{GAPS[0]:g}")]
-                label_once = label if variant == "regular" else None
-                above.plot(within["steps"], within["value"], ls=style, color=COLOURS[rule], lw=1.1, label=label_once)
-            fixed = part[(part["rule"] == "gauss_legendre") & (part["metric"] == "distance")]
-            below.plot(fixed["steps"], fixed["value"].clip(lower=1e-7), ls=style, color=figures.BLACK, lw=1.1)
-            own = part[part["rule"] == "adaptive"].pivot_table(index="tolerance", columns="metric", values="value")
-            below.plot(own["steps_used"], own["distance"].clip(lower=1e-7), ls="", marker="o" if variant == "x" else "s",
-                       mfc=figures.BLUE if variant == "x" else "white", mec=figures.BLUE, ms=4)  # fmt: skip
-        above.axvspan(*PAPER_RANGE, color="#eeeeee", zorder=0)
-        above.set(xscale="log", title=figures.MODEL_LABEL.get(model, model))
-        below.set(xscale="log", yscale="log", xlabel="steps = passes")
-    axes[0].set_ylabel("images within 5 % (%)")
-    axes[len(models)].set_ylabel("relative L1 to reference")
-    handles, labels = axes[0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=5,
-               title="regular dashed, X solid; grey: the IG paper's 20 to 300; below: Gauss-Legendre, dots: as many as needed")  # fmt: skip
+def figure(rows: pd.DataFrame, results: Sequence[Result[Net, Measurement]]) -> Figure:
+    """Above: mean steps needed by each rule. Below: distance to the reference over passes, adaptive as dots."""
+    nets = list(dict.fromkeys(zip(rows["model"], rows["dataset"], strict=True)))
+    fig, axes = figures.subplots(2, len(nets), sharex=True, sharey="row", height=5.4)
+    for i, (model, dataset) in enumerate(nets):
+        part = rows[(rows["model"] == model) & (rows["dataset"] == dataset)]
+        draw_needed(axes[i], part)
+        draw_distance(axes[i + len(nets)], part)
+        axes[i].set_title(f"{style.net(model, dataset)}\nn = {part['n'].max()} images")
+        axes[i + len(nets)].set_xlabel("steps = passes")
+    axes[0].set_yticks(range(len(RULES)), [style.rule(rule).label for rule in RULES])
+    axes[0].invert_yaxis()
+    axes[len(nets)].set_ylabel("relative L1 to the reference")
+    looks = [style.variant(name) for name in dict.fromkeys(rows["variant"])]
+    handles = [
+        Line2D([], [], color=look.color, ls=look.line, marker=look.marker, ms=4, label=look.label) for look in looks
+    ]
+    adaptive = style.rule(ADAPTIVE)
+    handles += [
+        Line2D([], [], color=style.GREY, marker=adaptive.marker, ls="", ms=4, label=adaptive.label),
+        Line2D([], [], color=style.GREY, lw=0.8, ls=":", label=f"{100 * GAPS[0]:g} %"),
+    ]
+    title = f"above: mean steps to {100 * GAPS[0]:g} % of completeness (grey: {RANGE[0]} to {RANGE[1]}); below: Gauss-Legendre"
+    fig.legend(handles=handles, loc="outside lower center", ncols=5, title=title)
     return fig
 
 
-# --- claims ---
+def draw_needed(ax: Axes, part: pd.DataFrame) -> None:
+    """Mean steps with intervals, a line for each rule."""
+    ax.axvspan(*RANGE, color="#eeeeee", zorder=0)
+    found = part[part["metric"] == f"needed_{GAPS[0]:g}"]
+    for number, (variant, line) in enumerate(found.groupby("variant", sort=False)):
+        look = style.variant(str(variant))
+        place = [RULES.index(rule) + 0.24 * number - 0.12 for rule in line["rule"]]
+        around = [line["value"] - line["low"], line["high"] - line["value"]]
+        ax.errorbar(
+            line["value"], place, xerr=around, color=look.color, marker=look.marker, ms=4, ls="", lw=1, capsize=2
+        )
+    ax.set(xscale="log", xlim=(0.8, None))
 
 
-def _within(rows: pd.DataFrame, variant: str, steps: int) -> pd.Series:
-    part = select(rows, variant=variant, rule="right_riemann", metric=f"within_{GAPS[0]:g}", steps=steps)
-    return part.set_index("model")["value"]
-
-
-def _paper_range(rows: pd.DataFrame) -> tuple[bool, str]:
-    """The paper's own rule is the right Riemann sum; tried are divisors of the grid, so 20 and 180 stand for 20 to 300."""
-    few, many = (_within(rows, "regular", n) for n in (PAPER_RANGE[0], max(n for n in EQUAL if n <= PAPER_RANGE[1])))
-    words = ", ".join(f"{figures.MODEL_LABEL.get(str(m), m)} {few[m]:.0f} to {many[m]:.0f} %" for m in few.index)
-    return bool((many >= 100 * SHARE).all()), f"images within 5 % at 20 to 180 steps: {words}"
-
-
-def _one_on_x(rows: pd.DataFrame) -> tuple[bool, str]:
-    part = select(rows, variant="x", metric="needed_0.01", rule="gauss_legendre")
-    return bool(part["value"].max() == 1), f"mean steps needed for 1 %: at most {part['value'].max():g}"
-
-
-def _left_on_x(rows: pd.DataFrame) -> tuple[bool, str]:
-    """The lost node weighs 1/n in the left rule, so 1 % takes 100 steps or more; of those tried 120."""
-    part = select(rows, variant="x", metric="needed_0.01", rule="left_riemann")
-    expected = min(n for n in EQUAL if 1 / n <= 0.01)
-    return bool(
-        (part["value"] == expected).all()
-    ), f"mean steps needed for 1 %: {number(part['value'].min())} to {number(part['value'].max())}"
-
-
-def _cheaper(rows: pd.DataFrame) -> tuple[bool, str]:
-    part = select(rows, variant="regular", rule="adaptive", tolerance=0.01)
-    wide = part.pivot_table(index="model", columns="metric", values="value", sort=False)
-    words = ", ".join(
-        f"{figures.MODEL_LABEL.get(str(m), m)} {r['steps_used']:.0f} used, as exact as {r['equal_error']:.0f} for all"
-        for m, r in wide.iterrows()
-    )
-    return bool((wide["steps_used"] <= CHEAPER * wide["equal_error"]).all()), words
+def draw_distance(ax: Axes, part: pd.DataFrame) -> None:
+    """Gauss-Legendre with the interval as a band, and adaptive IG with the interval of the steps that it used."""
+    floor = 1e-7
+    for variant, found in part.groupby("variant", sort=False):
+        look = style.variant(str(variant))
+        line = found[(found["rule"] == GAUSS_RULE) & (found["metric"] == "distance")]
+        value, low, high = (line[name].clip(lower=floor) for name in ("value", "low", "high"))
+        ax.plot(line["steps"], value, color=look.color, ls=look.line, lw=1.2)
+        ax.fill_between(line["steps"], low, high, color=look.color, alpha=0.15, lw=0)
+        own = found[found["rule"] == ADAPTIVE].pivot(
+            index="tolerance", columns="metric", values=["value", "low", "high"]
+        )
+        used = own["value"]["steps_used"]
+        around = [used - own["low"]["steps_used"], own["high"]["steps_used"] - used]
+        marks: dict[str, Any] = {"marker": style.rule(ADAPTIVE).marker, "ms": 4, "ls": "", "lw": 1, "capsize": 2}
+        ax.errorbar(used, own["value"]["distance"].clip(lower=floor), xerr=around, color=look.color, **marks)
+    ax.axhline(GAPS[0], color=style.GREY, lw=0.8, ls=":")
+    ax.set(xscale="log", yscale="log")
 
 
 STUDY = Study(
-    name="steps",
+    order=12,
     title="How many steps an image needs",
     question="How many steps bring IG within 5 % and 1 % of completeness, and what does it save to stop there?",
     source="IG paper Sec. 5",
-    protocol=(
-        f"IG from the zero baseline, logit of the true class, every rule at {EQUAL[0]} to {EQUAL[-1]} equal steps (the trapezoid has "
-        f"one node more) and Gauss-Legendre at {GAUSS[0]} to {GAUSS[-1]}; all rules share one sweep of an image's path. Steps needed: "
-        "the least number from which on every larger one tried stays within the gap; twice the largest where that is not enough. Gap: "
-        "|sum A - (F(x) - F(x'))| / |F(x) - F(x')|. Adaptive: adaptive_integrated_gradients (gap within the tolerance and attributions "
-        "settled), steps used on average and, in brackets, how many Gauss-Legendre steps for all images have the same mean relative L1 "
-        f"to the reference, {GRID} midpoints. Means over images with 95 % bootstrap intervals."
+    method=(
+        f"IG from the zero baseline, logit of the true class, every rule at {_PAPER.equal[0]} to {_PAPER.equal[-1]} equal "
+        f"steps (the trapezoid has one node more) and Gauss-Legendre at {_PAPER.gauss[0]} to {_PAPER.gauss[-1]}; all rules "
+        "share one sweep of an image's path. Steps needed: the least number from which on every larger one tried stays "
+        "within the gap; twice the largest where that is not enough. Gap: |sum A - (F(x) - F(x'))| / |F(x) - F(x')|. How "
+        "many images are within it is a count; shares of so few images are not printed. Adaptive: "
+        "adaptive_integrated_gradients (gap within the tolerance and attributions settled), steps used on average, and "
+        "how many Gauss-Legendre steps for all images have the same mean relative L1 to the reference, "
+        f"{_PAPER.equal[-1]} midpoints. Intervals: 95 %, over images and, where there are several, trainings; by the "
+        "jackknife for what is computed from all images together."
     ),
     differs="The paper says 'normally 20 to 300' of its own nets without a table; here it is measured per image, on other nets.",
-    cells=cells,
+    protocols=PROTOCOLS,
+    tasks=tasks,
     rows=rows,
     table=table,
     figure=figure,
     claims=(
-        Claim("Of the images of a regular net 90 % are within 5 % at the upper end of 20 to 300 steps", "IG paper Sec. 5",
-              "20 to 300 steps", _paper_range),
-        Claim("On an X-DNN one Gauss-Legendre step is enough for every image", "X-DNN Prop. 3.2", "1 step", _one_on_x),
-        Claim("On an X-DNN the left rule loses its node at the zero baseline: 1 % takes at least 100 steps",
-              "torch's ReLU has slope 0 at 0", "", _left_on_x),
-        Claim("As many steps as each image needs (1 %) cost at least 10 % less than a fixed number for all that is as exact",
-              "what IG paper Sec. 5's check would save", "", _cheaper),
+        Claim(
+            id="paper-range",
+            text=f"On a regular net {RANGE[0]} to {RANGE[1]} steps of the right Riemann sum are enough on average for an "
+            f"image to come, and to stay, within {100 * GAPS[0]:g} % of completeness",
+            kind=Kind.EMPIRICAL,
+            source="IG paper Sec. 5",
+            reported=f"normally {RANGE[0]} to {RANGE[1]} steps",
+            metric=f"needed_{GAPS[0]:g}",
+            criterion=at_most(RANGE[1]),
+            evidence=partial(select, variant="regular", metric=f"needed_{GAPS[0]:g}", rule=PAPERS_RULE),
+            n_chosen="a few images tell 30 steps from 300; 8 cannot say what 90 % of images need",
+        ),
+        Claim(
+            id="x-one-step",
+            text=f"On an X-DNN one Gauss-Legendre step brings every image within {100 * GAPS[1]:g} % of completeness",
+            kind=Kind.THEOREM,
+            source="X-DNN Prop. 3.2",
+            reported="1 step",
+            metric=f"needed_{GAPS[1]:g}",
+            criterion=at_most(1),
+            evidence=partial(measured, variant="x", metric=f"needed_{GAPS[1]:g}", rule=GAUSS_RULE),
+            n_chosen="one image that needs more refutes it",
+        ),
+        Claim(
+            id="x-left-rule",
+            text="On an X-DNN the left rule loses its node at the zero baseline: of the numbers of steps that were tried, "
+            f"{LEFT_NEEDS} is the first that brings it within {100 * GAPS[1]:g} % of completeness",
+            kind=Kind.THEOREM,
+            source="torch's ReLU has slope 0 at 0",
+            reported="",
+            metric=f"needed_{GAPS[1]:g}",
+            criterion=between(LEFT_NEEDS, LEFT_NEEDS),
+            evidence=partial(measured, variant="x", metric=f"needed_{GAPS[1]:g}", rule="left_riemann"),
+            n_chosen="one image that needs another number refutes it",
+        ),
+        Claim(
+            id="adaptive-saves",
+            text=f"On a regular net as many steps as each image needs ({100 * FINEST:g} %) cost at least "
+            f"{100 * (1 - CHEAPER):.0f} % less than a fixed number for all that is as exact",
+            kind=Kind.EMPIRICAL,
+            source="what the check of IG paper Sec. 5 would save",
+            reported="",
+            metric="share_of_fixed",
+            criterion=at_most(CHEAPER),
+            evidence=partial(select, variant="regular", metric="share_of_fixed", rule=ADAPTIVE, tolerance=FINEST),
+            n_chosen="the images of the other claims",
+        ),
     ),
-)  # fmt: skip
+)

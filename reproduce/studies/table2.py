@@ -1,304 +1,449 @@
 """X-DNN Table 2 (Sec. 4.2): is X-Gradient as good an attribution as Integrated Gradients, by six mask metrics?"""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from torch import nn
+from torch import Tensor, nn
 
-from reproduce.attributions import METHODS
-from reproduce.cells import Cell, Tick, Value
-from reproduce.datasets import Images
-from reproduce.metrics.accuracy import topk_hits
-from reproduce.metrics.masks import FRACTIONS, METRICS, area, mask_curves
-from reproduce.metrics.statistics import Interval, difference_interval, mean_interval
-from reproduce.report import figures
-from reproduce.report.tables import wide
-from reproduce.run import Net, Run
-from reproduce.studies.maps import EXTENDED, EXTENDED_SHARE, IG, JUDGED, batch_size, homogeneous, maps, one_pass
-from reproduce.studies.study import Claim, NotRun, Study, select
+from reproduce.claims import Claim, Criterion, Kind, at_most, better, not_worse, select
+from reproduce.context import Context
+from reproduce.datasets.images import Images
+from reproduce.experiment import Experiment
+from reproduce.maps import IG, LATER_METHODS, Maps, batch_size, homogeneous, maps_task, one_pass
+from reproduce.maps import Protocol as MapsProtocol
+from reproduce.nets import Net, by_training, net_task, test_images
+from reproduce.report import figures, style
+from reproduce.report.tables import Column, Number, Table, wide
+from reproduce.statistics import Interval, difference_interval, exact, mean_interval
+from reproduce.study import Study
+from reproduce.tasks import Result, Task
+from xdnn.metrics.accuracy import topk_hits
+from xdnn.metrics.masks import BLUR_RADIUS, BLUR_SIDE, BLUR_SIGMA, FRACTIONS, METRICS, area, mask_curves
 
-VERSION = 1
-CONTRAST = 0.3  # factor of the normalised input at which accuracy is also taken: what homogeneity buys a wrapped net
-ACCURACY_IMAGES = 1_000  # at most; forward passes only, so more than are explained
-EQUAL = 0.01  # share of the value that X-Gradient and IG may differ by
-RIVALS = ("gradient", "expected_gradients_1", "random")
-OTHERS = ("vgg16", "resnet50")  # the paper's table has AlexNet only; its code runs these too
 
-# X-DNN Sec. 4.2, AlexNet and X-AlexNet on ImageNet validation; paper-facts 1.4. RPM and RNM are not printed.
+@dataclass(frozen=True)
+class Protocol:
+    """What decides the numbers, besides the maps.
+
+    Attributes:
+        images: test images that are explained.
+        contrast: factor of the normalised input at which accuracy is also taken: what homogeneity buys a wrapped net.
+        accuracy_images: at most; forward passes only, so more than are explained.
+    """
+
+    images: int
+    contrast: float = 0.3
+    accuracy_images: int = 1_000
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Of one net.
+
+    Attributes:
+        curves: method -> what the net makes of the masked images, (n, 6 metrics, 16 fractions), as ``mask_curves``.
+        distance: relative L1 of Input x Gradient to IG, for each image that IG was made of.
+        top1, top1_contrast: hits at full and at low contrast, for each image.
+    """
+
+    curves: dict[str, Tensor]
+    distance: list[float]
+    top1: list[bool]
+    top1_contrast: list[bool]
+
+
+PROTOCOLS = {
+    "smoke": {"trained": Protocol(images=10), "package": Protocol(images=5)},
+    "embedded": {
+        "trained": Protocol(images=100),
+        "digits-on-photos/alexnet": Protocol(images=250),
+        "open-photographs": Protocol(images=32),
+    },
+    "subset": {
+        "trained": Protocol(images=500),
+        "released": Protocol(images=1_000),
+        "package": Protocol(images=48),
+    },
+    "paper": {"released": Protocol(images=2_000)},
+}
+PAPER_MODELS = ("alexnet",)  # what the table has; the paper's code runs the others too
+MODELS = (PAPER_MODELS, ("vgg16", "resnet50"))
+RELU6_MODELS, RELU_MODELS = (
+    ("efficientnet_lite0",),
+    ("squeezenet",),
+)  # came with weights; made homogeneous without training
+OF_MODELS = {MODELS[1]: "-others", RELU_MODELS: "-squeezenet"}  # in ids of claims
+RIVALS = ("gradient", "expected_gradients_1", "random")  # what else the paper's table has
+PRINTED = ("kpm", "knm", "kam", "ram")  # its columns
+EQUAL = 1.0  # percent by which X-Gradient and IG may differ on one net
+# Margins, by the metric's unit: what a method must be better by at least, and what a homogeneous net may be worse by at
+# most. Below the paper's own differences: 0.43 points is the smallest advantage that it prints in bold.
+SMALLEST = {"logits": 0.1, "%": 0.25}
+LOSS = {"logits": 0.5, "%": 1.0}
+
+# X-DNN Sec. 4.2, AlexNet and X-AlexNet on ImageNet validation; logits and percent. RPM and RNM are not printed.
 REPORTED = {
-    ("regular", method): dict(zip(("kpm", "knm", "kam", "ram"), values, strict=True))
-    for method, values in {
-        "integrated_gradients_128": (7.57, 1.67, 25.22, 11.12), "random": (3.68, 3.68, 14.12, 14.10),
-        "gradient": (3.62, 3.88, 20.78, 11.82), "expected_gradients_1": (4.92, 2.97, 20.49, 13.76),
+    (variant, method): dict(zip(PRINTED, values, strict=True))
+    for variant, lines in {
+        "regular": {
+            IG: (7.57, 1.67, 25.22, 11.12),
+            "random": (3.68, 3.68, 14.12, 14.10),
+            "gradient": (3.62, 3.88, 20.78, 11.82),
+            "expected_gradients_1": (4.92, 2.97, 20.49, 13.76),
+        },
+        "x": {
+            IG: (7.38, 2.21, 21.79, 11.68),
+            "random": (3.81, 3.81, 13.52, 13.50),
+            "gradient": (3.87, 4.34, 19.75, 11.25),
+            "expected_gradients_1": (5.41, 3.19, 19.47, 13.19),
+            "x_gradient": (7.38, 2.21, 21.83, 11.68),
+        },
     }.items()
-} | {
-    ("x", method): dict(zip(("kpm", "knm", "kam", "ram"), values, strict=True))
-    for method, values in {
-        "integrated_gradients_128": (7.38, 2.21, 21.79, 11.68), "random": (3.81, 3.81, 13.52, 13.50),
-        "gradient": (3.87, 4.34, 19.75, 11.25), "expected_gradients_1": (5.41, 3.19, 19.47, 13.19),
-        "x_gradient": (7.38, 2.21, 21.83, 11.68),
-    }.items()
-}  # fmt: skip
+    for method, values in lines.items()
+}
+
+Group = Sequence[Result[Net, Measurement]]  # of one net, a result for each training
+Row = dict[str, object]
 
 
-def cells(run: Run) -> list[Cell]:
-    return [cell(run, net, count) for net, count in run.nets("table2")]
+def tasks(context: Context, protocols: Mapping[str, Protocol]) -> list[Task[Net, Measurement]]:
+    return [net_scores(context, net, protocol) for net, protocol in context.nets(protocols)]
 
 
-def cell(run: Run, net: Net, count: int) -> Cell:
+def net_scores(context: Context, net: Net, protocol: Protocol) -> Task[Net, Measurement]:
     """The mask metrics of one net's maps; ``ground-truth`` ranks the methods by them too."""
-    return run.cell(
-        "table2", VERSION, net, partial(_measure, run, net), images=count, seconds=40, needs=(maps(run, net, count),),
-        fractions=FRACTIONS.tolist(), contrast=CONTRAST, accuracy_images=ACCURACY_IMAGES,
-    )  # fmt: skip
+    needs = (maps_task(context, net, protocol.images),)
+    return net_task(context, "table2", net, protocol, measure, Measurement, seconds=40, needs=needs)
 
 
-def _measure(run: Run, net: Net, tick: Tick, model: nn.Module, images: Images, judged: Value) -> Value:
-    scores, means = {}, {}
-    size = batch_size(run, model, images)
-    for done, (name, found) in enumerate(judged["maps"].items()):
-        curves = torch.cat(
-            [
-                mask_curves(model, inputs, targets, attributions.to(run.device))
-                for (inputs, targets), attributions in zip(
-                    images.first(len(found)).batches(size, run.device), found.split(size), strict=True
-                )
-            ]
-        ).cpu()
-        scores[name], means[name] = area(curves), curves.mean(0)
-        tick((done + 1) / len(judged["maps"]))
-    return {"scores": scores, "curves": means, "distance": judged["distance"], "hits": _hits(run, net, model)}
+def measure(
+    model: nn.Module, images: Images, protocol: Protocol, experiment: Experiment[Net, Protocol], made: Maps
+) -> Measurement:
+    device = experiment.device
+    size = batch_size(model, images, device)
+    curves = {}
+    for done, (name, maps) in enumerate(made.maps.items()):
+        batches = images.first(len(maps)).batches(size, device)
+        parts = [
+            mask_curves(model, inputs, targets, part.to(device))
+            for (inputs, targets), part in zip(batches, maps.split(size), strict=True)
+        ]
+        curves[name] = torch.cat(parts).cpu()
+        experiment.progress((done + 1) / len(made.maps))
+    test = test_images(experiment)
+    seen = test.first(min(protocol.accuracy_images, len(test)))
+    top1, top1_contrast = (hits(model, seen, factor, size, device) for factor in (1.0, protocol.contrast))
+    return Measurement(curves, made.distance, top1, top1_contrast)
 
 
 @torch.no_grad()
-def _hits(run: Run, net: Net, model: nn.Module) -> dict[str, list[bool]]:
-    """Top-1 hits at full and at low contrast."""
-    images = run.images_for(net, min(ACCURACY_IMAGES, len(run.images(net.dataset))))
-    hits: dict[str, list[bool]] = {"top1": [], "top1_contrast": []}
-    for inputs, targets in images.batches(batch_size(run, model, images), run.device):
-        for metric, factor in (("top1", 1.0), ("top1_contrast", CONTRAST)):
-            hits[metric] += topk_hits(model(factor * inputs), targets).tolist()
-    return hits
+def hits(model: nn.Module, images: Images, factor: float, size: int, device: torch.device) -> list[bool]:
+    """Is each image's class the largest logit at ``factor`` times its normalised input?"""
+    batches = images.batches(size, device)
+    return [hit for inputs, targets in batches for hit in topk_hits(model(factor * inputs), targets).tolist()]
 
 
-# --- rows -------------------------------------------------------------------------------------------------------------
+# --- rows ---
 
 
-def rows(values: list[Value]) -> pd.DataFrame:
-    """``against`` is empty for a mean, and names the method that a row is the paired difference to."""
-    return pd.DataFrame(row for value in values for row in _rows(value, values))
+def rows(results: Sequence[Result[Net, Measurement]]) -> pd.DataFrame:
+    """A row of a metric is a mean, one of ``<metric>_difference`` the paired difference to the method in ``against``, one of
+    ``<metric>_minus_best`` that to the best of the methods in ``against``.
+    """
+    nets = by_training(results)
+    regular = {net_of(ids): group for ids, group in nets if not homogeneous(str(ids["variant"]))}
+    out = []
+    for ids, group in nets:
+        variant = str(ids["variant"])
+        found = [*mean_rows(ids, group), *rows_between(group, variant)]
+        for other in (IG, "input_x_gradient") if homogeneous(variant) and net_of(ids) in regular else ():
+            against = paired(group, one_pass(variant), regular[net_of(ids)], other)
+            found += differences(one_pass(variant), f"regular {other}", against)
+        out += [ids | row for row in found]
+    return pd.DataFrame(out)
 
 
-def _rows(value: Value, values: list[Value]) -> Iterator[dict[str, object]]:
-    net, scores = value["net"], value["scores"]
-    for name, found in scores.items():
-        yield from _metric_rows(net, name, "", found.T, lambda found: mean_interval(found))
-    for name, other in _pairs(net["variant"], list(scores)):
-        pair = zip(scores[name].T, scores[other].T, strict=True)
-        yield from _metric_rows(net, name, other, pair, _paired)
-    if homogeneous(net["variant"]) and (regular := _regular(value, values)) is not None:
-        name = one_pass(net["variant"])
-        for other in (IG, "input_x_gradient"):
-            pair = zip(scores[name].T, regular["scores"][other].T, strict=True)
-            yield from _metric_rows(net, name, f"regular {other}", pair, _paired)
-    ids = net | {"method": one_pass(net["variant"]), "against": "", "metric": "distance", "unit": "", "better": "lower"}
-    yield ids | mean_interval(value["distance"]).columns() | {"reported": None}
-    for metric, hits in value["hits"].items():
-        ids = net | {"method": "", "against": "", "metric": metric, "unit": "%", "better": "higher"}
-        yield ids | mean_interval([100.0 * hit for hit in hits]).columns() | {"reported": None}
+def net_of(ids: Mapping[str, object]) -> tuple[object, ...]:
+    """What a net and its variants share."""
+    return tuple(value for name, value in ids.items() if name != "variant")
 
 
-def _pairs(variant: str, names: Sequence[str]) -> list[tuple[str, str]]:
-    """The differences that the paper's argument rests on: the one exact method, and gradient, against each other method."""
-    exact = one_pass(variant) if homogeneous(variant) else IG
-    return [(a, b) for a in dict.fromkeys((exact, "gradient")) for b in names if b != a]
+def rivals_of(variant: str) -> dict[str, tuple[str, ...]]:
+    """The methods that the paper prints in bold on nets of a variant, each with what it is held against."""
+    exact_method = one_pass(variant) if homogeneous(variant) else IG
+    return {exact_method: RIVALS, "gradient": (exact_method, *RIVALS[1:])}
 
 
-def _paired(pair: tuple[torch.Tensor, torch.Tensor]) -> Interval:
-    both = min(map(len, pair))
-    return difference_interval(pair[0][:both], pair[1][:both])
+def scores(group: Group, method: str) -> np.ndarray:
+    """A method's six metrics for each image, (trainings, n, 6)."""
+    return torch.stack([area(result.value.curves[method]) for result in group]).numpy()
 
 
-def _metric_rows(
-    net: Value, name: str, against: str, found: object, interval: Callable[..., Interval]
-) -> Iterator[dict[str, object]]:
-    reported = REPORTED.get((net["variant"], name), {}) if net["model"] == "alexnet" and not against else {}
-    for (metric, about), sample in zip(METRICS.items(), found, strict=True):  # type: ignore[call-overload]
-        ids = {"method": name, "against": against, "metric": metric, "unit": about.unit, "better": about.better}
-        yield net | ids | interval(sample).columns() | {"reported": reported.get(metric)}
+def mean_rows(ids: Mapping[str, object], group: Group) -> Iterator[Row]:
+    for name in group[0].value.curves:
+        printed = REPORTED.get((str(ids["variant"]), name), {}) if ids["model"] in PAPER_MODELS else {}
+        samples = scores(group, name)
+        for k, (metric, about) in enumerate(METRICS.items()):
+            interval = mean_interval(samples[..., k])
+            yield row(name, metric, about.unit, about.better, interval, reported=printed.get(metric))
+    distance = mean_interval([result.value.distance for result in group])
+    yield row(one_pass(str(ids["variant"])), "distance", "", "lower", distance)
+    for metric in ("top1", "top1_contrast"):
+        hit = np.array([getattr(result.value, metric) for result in group])
+        yield row("", metric, "%", "higher", mean_interval(100.0 * hit))
 
 
-def _regular(value: Value, values: list[Value]) -> Value | None:
-    """The same architecture's regular net with the same seed."""
-    wanted = value["net"] | {"variant": "regular"}
-    return next((other for other in values if other["net"] == wanted), None)
+def row(
+    method: str,
+    metric: str,
+    unit: str,
+    better: str,
+    interval: Interval,
+    against: str = "",
+    reported: float | None = None,
+) -> Row:
+    ids = {"method": method, "against": against, "metric": metric, "unit": unit, "better": better}
+    return ids | interval.columns() | {"reported": reported}
 
 
-# --- table and figure -------------------------------------------------------------------------------------------------
-
-COLUMNS = {name: f"{m.label} {'↑' if m.better == 'higher' else '↓'}" for name, m in METRICS.items()} | {
-    "distance": "relative L1 to IG (128)", "top1": "Top-1 (%)", "top1_contrast": f"Top-1 at contrast {CONTRAST} (%)",
-}  # fmt: skip
-
-
-def label(method: str) -> str:
-    return METHODS[method].label if method in METHODS else "the net itself"
-
-
-def table(rows: pd.DataFrame) -> pd.DataFrame:
-    part = rows[rows["against"] == ""]
-    ids = ["dataset", "model", "variant", "method"]
-    part = part.assign(images=part.groupby(ids)["n"].transform("first"), method=part["method"].map(label))
-    return wide(part, [*ids, "images"], COLUMNS)
+def rows_between(group: Group, variant: str) -> Iterator[Row]:
+    """The differences between the methods of one net that the paper's argument rests on."""
+    for method, rivals in rivals_of(variant).items():
+        found = {other: paired(group, method, group, other) for other in group[0].value.curves if other != method}
+        for other, intervals in found.items():
+            yield from differences(method, other, intervals)
+        yield from least_advantage(method, {rival: found[rival] for rival in rivals})
+        if homogeneous(variant) and method == one_pass(variant):
+            yield largest_difference(method, np.abs(scores(group, method).mean((0, 1))), found[IG])
 
 
-COLOURS = {
-    IG: figures.BLACK, "input_x_gradient": figures.SKY, "x_gradient": figures.BLUE, "expected_gradients_1": figures.PURPLE,
-    "gradient": figures.ORANGE, "random": "grey",
-}  # fmt: skip
+def paired(group: Group, method: str, other_group: Group, other: str) -> list[Interval]:
+    """Difference of two methods by each of the six metrics, over the images that both explain."""
+    first, second = scores(group, method), scores(other_group, other)
+    both = min(first.shape[1], second.shape[1])
+    return [difference_interval(first[:, :both, k], second[:, :both, k]) for k in range(len(METRICS))]
 
 
-def figure(rows: pd.DataFrame, values: list[Value]) -> Figure:
-    """The mean curves of the first architecture, one panel per metric: regular dashed, its variant solid."""
-    model, dataset = values[0]["net"]["model"], values[0]["net"]["dataset"]
-    fig, axes = figures.subplots(2, 3, sharex=True, height=4.6)
-    for i, (ax, (name, metric)) in enumerate(zip(axes, METRICS.items(), strict=True)):
-        for value in (v for v in values if (v["net"]["model"], v["net"]["dataset"]) == (model, dataset)):
-            style = figures.variant_line(value["net"]["variant"])["ls"]
-            for method, curves in value["curves"].items():
-                if method in EXTENDED:
-                    continue  # on few images
-                if method == IG and homogeneous(value["net"]["variant"]):
-                    continue  # it is X-Gradient, on fewer images: a second curve beside it would only show those images
-                ax.plot(
-                    FRACTIONS,
-                    curves[i].numpy(),
-                    ls=style,
-                    lw=1.1,
-                    color=COLOURS.get(method, figures.GREEN),
-                    label=label(method),
-                )
-        ax.set_title(f"{COLUMNS[name]} ({figures.net_label(model, dataset)})")
-        ax.set(xscale="log", ylabel="top-1 (%)" if metric.unit == "%" else "target logit")
-        if i >= 3:
-            ax.set_xlabel("share of the pixels asked for")
-    found = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
-    fig.legend(
-        found.values(),
-        found.keys(),
-        loc="outside lower center",
-        ncols=6,
-        title="regular dashed, X-variant solid (IG on it is X-Gradient)",
-    )
+def differences(method: str, against: str, intervals: Sequence[Interval]) -> Iterator[Row]:
+    for (metric, about), interval in zip(METRICS.items(), intervals, strict=True):
+        yield row(method, f"{metric}_difference", about.unit, about.better, interval, against)
+
+
+def least_advantage(method: str, rivals: Mapping[str, Sequence[Interval]]) -> Iterator[Row]:
+    """``method`` against the best of its rivals: the difference that is least in its favour."""
+    for k, (metric, about) in enumerate(METRICS.items()):
+        if metric in PRINTED:
+            sign = 1 if about.better == "higher" else -1
+            least = min((intervals[k] for intervals in rivals.values()), key=lambda interval: sign * interval.value)
+            against = f"best of {', '.join(rivals)}"
+            yield row(method, f"{metric}_minus_best", about.unit, about.better, least, against)
+
+
+def largest_difference(method: str, sizes: np.ndarray, intervals: Sequence[Interval]) -> Row:
+    """The largest of the six differences of ``method`` and IG, in percent of the metric's size.
+
+    A difference whose interval holds 0 counts as none: it may be the one image whose class changed by a rounding.
+    """
+    pairs = zip(intervals, sizes, strict=True)
+    shares = [100 * abs(i.value) / max(size, 1e-12) for i, size in pairs if i.value and not i.low <= 0 <= i.high]
+    largest = exact(float(max(shares, default=0.0)), intervals[0].n)
+    return row(method, "largest_difference", "%", "lower", largest, IG)
+
+
+# --- table and figure ---
+
+
+def table(rows: pd.DataFrame) -> Table:
+    """A line for each method, with the number of images that it was run on, and one for each net itself."""
+    headings = {name: about.label for name, about in METRICS.items()}
+    headings |= {"distance": f"relative L1 to {style.method(IG).label}", "top1": "Top-1 (%)"}
+    headings |= {"top1_contrast": f"Top-1 at contrast {Protocol.contrast:g} (%)"}
+    named = rows.assign(method=rows["method"].replace("", "the net itself"))
+    found = wide(named, ["dataset", "model", "width", "weights", "variant", "method"], headings)
+    lines = [
+        replace(line, entries=(str(next(e.n for e in line.entries if isinstance(e, Number))), *line.entries))
+        for line in found.lines
+    ]
+    return replace(found, columns=(Column("images"), *found.columns), lines=tuple(lines))
+
+
+def figure(rows: pd.DataFrame, results: Sequence[Result[Net, Measurement]]) -> Figure:
+    """The curves whose areas the paper prints, on the linear axis that the areas are taken on; the first architecture.
+
+    Left out: IG on homogeneous nets, which is X-Gradient on fewer images, and the methods that few images were enough for.
+    """
+    nets = by_training(results)
+    shown = [(ids, group) for ids, group in nets if net_of(ids) == net_of(nets[0][0])]
+    fig, axes = figures.subplots(len(shown), len(PRINTED), sharex=True, sharey="col", height=1.0 + 1.6 * len(shown))
+    grid = axes.reshape(len(shown), len(PRINTED))
+    for line, (ids, group) in zip(grid, shown, strict=True):
+        variant = str(ids["variant"])
+        for ax, metric in zip(line, PRINTED, strict=True):
+            for method in group[0].value.curves:
+                if method not in LATER_METHODS and not (method == IG and homogeneous(variant)):
+                    draw(ax, group, method, metric)
+        line[0].set_ylabel(style.variant(variant).label)
+    for ax, metric in zip(grid[0], PRINTED, strict=True):
+        about = METRICS[metric]
+        ax.set_title(f"{about.label}, {about.better} is better\n{'top-1 (%)' if about.unit == '%' else 'target logit'}")
+    for ax in grid[-1]:
+        ax.set_xlabel("share of the pixels")
+    fig.suptitle(style.net(str(shown[0][0]["model"]), str(shown[0][0]["dataset"])), fontsize=9)
+    handles = {text: handle for ax in axes for handle, text in zip(*ax.get_legend_handles_labels(), strict=True)}
+    fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=6)
     return fig
 
 
-NET_AND_METRIC = ["dataset", "model", "seed", "metric"]
-
-# --- claims -----------------------------------------------------------------------------------------------------------
-
-Judge = Callable[[pd.DataFrame], tuple[bool, str]]
-
-
-def _named(row: pd.Series) -> str:
-    return f"{figures.net_label(row['model'], row['dataset'])} {METRICS[row['metric']].label}"
+def draw(ax: Axes, group: Group, method: str, metric: str) -> None:
+    """A method's mean curve, with the 95 % band of each of its points."""
+    look, k = style.method(method), list(METRICS).index(metric)
+    curves = np.stack([result.value.curves[method][:, k].numpy() for result in group])  # (trainings, n, 16)
+    band = [mean_interval(curves[..., point]) for point in range(len(FRACTIONS))]
+    ax.plot(FRACTIONS, curves.mean((0, 1)), color=look.color, ls=look.line, lw=1.1, label=look.label)
+    ax.fill_between(FRACTIONS, [i.low for i in band], [i.high for i in band], color=look.color, alpha=0.2, lw=0)
 
 
-def _agree(rows: pd.DataFrame) -> tuple[bool, str]:
-    part = select(rows, variant="x", method="x_gradient", against=IG)
-    whole = select(rows, variant="x", method="x_gradient", against="").set_index(NET_AND_METRIC)["value"]
-    size = whole.loc[list(part[NET_AND_METRIC].itertuples(index=False, name=None))].abs().to_numpy()
-    share = part["value"].abs().to_numpy() / np.maximum(size, 1e-12)
-    equal = (share <= EQUAL) | ((part["low"] <= 0) & (part["high"] >= 0)).to_numpy()
-    worst = part.iloc[int(share.argmax())]
-    return bool(
-        equal.all()
-    ), f"{equal.sum()} of {len(part)} agree; largest difference {100 * share.max():.2g} % ({_named(worst)})"
+# --- claims ---
 
 
-def _beats(models: Sequence[str], variant: str, method: str) -> Judge:
-    """Better than each rival on KPM and KNM, the paired interval on the right side of zero, on every such net."""
-
-    def judge(rows: pd.DataFrame) -> tuple[bool, str]:
-        part = select(rows, variant=variant, method=method)
-        part = part[part["model"].isin(models) & part["against"].isin(RIVALS) & part["metric"].isin(("kpm", "knm"))]
-        if part.empty:
-            raise NotRun(f"no {' or '.join(models)} at this scale")
-        better = np.where(part["better"] == "higher", part["low"] > 0, part["high"] < 0)
-        words = [f"{better.sum()} of {len(part)} comparisons won"]
-        words += [f"{_named(r)} against {label(r['against'])} {r['value']:+.3g} [{r['low']:.3g}, {r['high']:.3g}]"
-                  for _, r in part[~better].iterrows()]  # fmt: skip
-        return bool(better.all()), "; ".join(words)
-
-    return judge
+def of_models(rows: pd.DataFrame, models: Sequence[str], **where: object) -> pd.DataFrame:
+    """The rows of these architectures that have these values."""
+    return select(rows[rows["model"].isin(models)], **where)
 
 
-def _gradient_ram(rows: pd.DataFrame) -> tuple[bool, str]:
-    part = select(rows, model="alexnet", variant="x", method="gradient", metric="ram")
-    others = part[part["against"].isin(JUDGED)]
-    words = ", ".join(
-        f"{label(r['against'])} {r['value']:+.3g} [{r['low']:.3g}, {r['high']:.3g}]" for _, r in others.iterrows()
+def above(metric: str) -> Criterion:
+    """A difference in favour of the first method, and one that matters."""
+    about = METRICS[metric]
+    smallest = SMALLEST[about.unit]
+    return better(smallest) if about.better == "higher" else Criterion(high=0.0, margin=smallest, smallest=smallest)
+
+
+def no_worse(metric: str) -> Criterion:
+    about = METRICS[metric]
+    loss = LOSS[about.unit]
+    return not_worse(loss) if about.better == "higher" else Criterion(high=loss, margin=loss)
+
+
+def in_words(variant: str, models: Sequence[str]) -> str:
+    prefix = {"regular": "regular ", "x": "X-", "wrapped": "wrapped ", "converted": "bias-free "}[variant]
+    return " and ".join(f"{prefix}{style.model(model).label}" for model in models)
+
+
+def best_claim(variant: str, method: str, metric: str, models: Sequence[str]) -> Claim:
+    """``method`` is the best of the paper's methods by a metric."""
+    rivals, about, of_paper = rivals_of(variant)[method], METRICS[metric], models == PAPER_MODELS
+    own, *others = (REPORTED[variant, name][metric] for name in (method, *rivals))
+    best = max(others) if about.better == "higher" else min(others)
+    first, *further = (style.method(name).label for name in rivals)
+    return Claim(
+        id=f"{variant}-net-{'ig' if method == IG else method.replace('_', '-')}-{metric}{'' if of_paper else '-others'}",
+        text=(
+            f"On {in_words(variant, models)} {style.method(method).label} has a {about.better} {about.label} than "
+            f"{', '.join([first, *further[:-1]])} and {further[-1]}"
+        ),
+        kind=Kind.EMPIRICAL,
+        source="X-DNN Table 2" if of_paper else "X-DNN Sec. 4.2, extended",
+        reported=f"{own:g} against {' / '.join(f'{value:g}' for value in others)}" if of_paper else "",
+        metric=f"{metric}_minus_best",
+        criterion=above(metric),
+        evidence=partial(of_models, models=models, variant=variant, method=method, metric=f"{metric}_minus_best"),
+        n_chosen=N_CHOSEN,
+        effect=round(own - best, 2) if of_paper else None,
     )
-    own = part[part["against"] == ""]["value"].iloc[0]
-    return bool((others["high"] < 0).all()), f"Gradient {own:.3g} %, against {words}"
 
 
-def _wrapped_is_ig(rows: pd.DataFrame) -> tuple[bool, str]:
-    part = select(rows, variant="wrapped", metric="distance")
-    regular = select(rows, variant="regular", metric="distance", model=part["model"].iloc[0])["value"].iloc[0]
-    return bool(part["value"].max() <= EQUAL), f"relative L1 {part['value'].max():.1g} wrapped, {regular:.2g} plain"
-
-
-def _wrapped_is_as_good(rows: pd.DataFrame) -> tuple[bool, str]:
-    part = select(rows, variant="wrapped", method="x_gradient", against=f"regular {IG}")
-    worse = np.where(part["better"] == "higher", part["high"] < 0, part["low"] > 0)
-    words = ", ".join(
-        f"{METRICS[r['metric']].label} {r['value']:+.2g} [{r['low']:.2g}, {r['high']:.2g}]" for _, r in part.iterrows()
+def loss_claim(variant: str, metric: str, models: Sequence[str]) -> Claim:
+    """X-Gradient on a homogeneous net is not worse than IG on the regular one by a metric."""
+    about, of_paper = METRICS[metric], models == PAPER_MODELS
+    own, regular = REPORTED["x", "x_gradient"][metric], REPORTED["regular", IG][metric]
+    return Claim(
+        id=f"{variant}-net-{metric}-loss{OF_MODELS.get(tuple(models), '')}",
+        text=(
+            f"X-Gradient on {in_words(variant, models)} is not worse by {about.label} than {style.method(IG).label} on "
+            f"{in_words('regular', models)}, within a margin of {LOSS[about.unit]:g} {about.unit}"
+        ),
+        kind=Kind.EMPIRICAL,
+        source="X-DNN Table 2" if of_paper else "X-DNN Sec. 4.2, extended",
+        reported=f"{own:g} against {regular:g}" if of_paper else "",
+        metric=f"{metric}_difference",
+        criterion=no_worse(metric),
+        evidence=partial(
+            of_models, models=models, variant=variant, against=f"regular {IG}", metric=f"{metric}_difference"
+        ),
+        n_chosen=N_CHOSEN,
+        effect=round(own - regular, 2) if of_paper else None,
     )
-    return not worse.any(), f"{words} over {part['n'].max()} images"
 
 
+N_CHOSEN = "as many images as the time of the scale's run allows"
+CONFIRMED = f"one image in {MapsProtocol.confirm_share}: two maps that differ by rounding need no more"
 STUDY = Study(
-    name="table2",
+    order=5,
     title="Attribution quality by mask metrics",
-    question="Is X-Gradient, in one pass, as good an attribution as Integrated Gradients, and better than what else costs one pass?",
+    question=(
+        "Is X-Gradient, in one pass, as good an attribution as Integrated Gradients, and better than what else costs one pass?"
+    ),
     source="X-DNN Sec. 4.2, Table 2",
-    protocol=(
-        "Pixels are ranked by the attribution's mean over channels. Keep shows the highest, Remove the lowest, of the positive (P), negative "
-        "(N) or absolute (A) values, at 16 fractions from 0.01 to 1; the rest is a Gaussian blur of the normalised image, standard deviation "
-        "57.98 px on a 51 px window at 224 px (the released code's kernel), scaled in proportion at 64 px: 16.57 px on 15 px. KPM, KNM, RPM, "
-        "RNM: area under the true class's logit; KAM, RAM: under top-1 accuracy in percent. EG draws one reference and one point per image. "
-        "Means over images with 95 % bootstrap intervals; differences are paired over images. Every fifth image is enough for Random, and "
-        f"for IG on homogeneous nets, where it only confirms X-Gradient; later path methods see every {EXTENDED_SHARE}th, of AlexNet only. "
-        "Relative L1: sum|IG - IxG| / sum|IG| per image."
+    method=(
+        "Pixels are ranked by the attribution's mean over channels. Keep shows the highest, Remove the lowest, of the "
+        f"positive (P), negative (N) or absolute (A) values, at {len(FRACTIONS)} fractions from {FRACTIONS[0]:g} to "
+        f"{FRACTIONS[-1]:g}; the rest is a Gaussian blur of the normalised image, standard deviation {BLUR_SIGMA:.2f} px on a "
+        f"{2 * BLUR_RADIUS + 1} px window at {BLUR_SIDE} px (the released code's kernel), scaled in proportion at other sizes. "
+        "KPM, KNM, RPM, RNM: area under the true class's logit; KAM, RAM: under top-1 accuracy in percent. EG draws one "
+        "reference and one point per image. Means over images; differences are paired over images. Random, and IG on "
+        f"homogeneous nets, where it only confirms X-Gradient, see one image in {MapsProtocol.confirm_share}; later path methods one "
+        f"in {MapsProtocol.later_share}, of AlexNet only. Relative L1: sum|IG - IxG| / sum|IG| per image."
     ),
     differs=(
-        "Other data and nets, so no value estimates the paper's. Each image has its own EG draw; the released code shares one in a batch of "
-        "two. The arrows of RPM and RNM are ours, and weak: beyond the share of positive (negative) pixels, about half of the axis, Keep and "
-        "Remove show the same picture, so these two reward a method with a low KPM (a high KNM). EfficientNet-Lite0 is not in the "
-        "paper: it is made homogeneous by HomogeneousWrapper, and a handful of photographs decides little."
+        "Other data and nets, so no value estimates the paper's. Each image has its own EG draw; the released code shares one "
+        "in a batch of two. The arrows of RPM and RNM are ours, and weak: beyond the share of positive (negative) pixels, "
+        "about half of the axis, Keep and Remove show the same picture, so these two reward a method with a low KPM (a high "
+        "KNM). Nets that HomogeneousWrapper makes homogeneous are not in the paper."
     ),
-    cells=cells,
+    protocols=PROTOCOLS,
+    tasks=tasks,
     rows=rows,
     table=table,
     figure=figure,
     claims=(
-        Claim("On X-nets X-Gradient and IG (128) agree on all six metrics, to 1 % or within the paired interval", "X-DNN Table 2",
-              "7.38 / 2.21 / 21.83 / 11.68 against 7.38 / 2.21 / 21.79 / 11.68", _agree),
-        Claim("On X-AlexNet X-Gradient beats Gradient, EG (1) and Random on KPM and KNM", "X-DNN Table 2",
-              "KPM 7.38 against 3.87 / 5.41 / 3.81; KNM 2.21 against 4.34 / 3.19 / 3.81", _beats(("alexnet",), "x", "x_gradient")),
-        Claim("So it does on the other X-nets", "X-DNN Sec. 4.2, extended", "", _beats(OTHERS, "x", "x_gradient")),
-        Claim("On AlexNet IG (128) beats Gradient, EG (1) and Random on KPM and KNM", "X-DNN Table 2",
-              "KPM 7.57 against 3.62 / 4.92 / 3.68; KNM 1.67 against 3.88 / 2.97 / 3.68", _beats(("alexnet",), "regular", IG)),
-        Claim("So it does on the other regular nets", "X-DNN Sec. 4.2, extended", "", _beats(OTHERS, "regular", IG)),
-        Claim("On X-AlexNet Gradient has the best RAM", "X-DNN Table 2", "11.25 against 11.68 of X-Gradient and IG", _gradient_ram),
-        Claim("HomogeneousWrapper makes Input x Gradient equal IG (128) on a pretrained net: relative L1 at most 1 %",
-              "X-DNN Prop. 3.2, extended", "", _wrapped_is_ig),
-        Claim("X-Gradient of a wrapped net is not worse than IG (128) of the plain net on any of the six metrics", "ours", "",
-              _wrapped_is_as_good),
+        Claim(
+            id="x-gradient-is-ig",
+            text=f"On X-DNNs X-Gradient and {style.method(IG).label} agree on all six mask metrics, to {EQUAL:g} %",
+            kind=Kind.THEOREM,
+            source="X-DNN Table 2",
+            reported=" against ".join(
+                " / ".join(f"{value:g}" for value in REPORTED["x", name].values()) for name in ("x_gradient", IG)
+            ),
+            metric="largest_difference",
+            criterion=at_most(EQUAL),
+            evidence=partial(select, variant="x", metric="largest_difference"),
+            n_chosen=CONFIRMED,
+        ),
+        *(best_claim("regular", IG, metric, models) for models in MODELS for metric in PRINTED),
+        *(best_claim("x", "x_gradient", metric, models) for models in MODELS for metric in PRINTED if metric != "ram"),
+        best_claim("x", "gradient", "ram", PAPER_MODELS),
+        *(loss_claim("x", "ram", models) for models in MODELS),
+        Claim(
+            id="wrapped-is-ig",
+            text=(
+                f"HomogeneousWrapper makes Input x Gradient {style.method(IG).label} on a pretrained net: relative L1 at "
+                f"most {EQUAL:g} %"
+            ),
+            kind=Kind.THEOREM,
+            source="X-DNN Prop. 3.2, extended",
+            reported="",
+            metric="distance",
+            criterion=at_most(EQUAL / 100),
+            evidence=partial(select, variant="wrapped", metric="distance"),
+            n_chosen=CONFIRMED,
+        ),
+        *(loss_claim("wrapped", metric, models) for models in (RELU6_MODELS, RELU_MODELS) for metric in PRINTED),
+        *(loss_claim("converted", metric, RELU_MODELS) for metric in PRINTED),
     ),
-)  # fmt: skip
+)

@@ -1,1 +1,1 @@
-"""Training: supervised recipes for the nets that the studies judge."""
+"""Training: small nets for the studies, with priors where they ask for them; the papers' recipes on image folders."""

@@ -1,7 +1,6 @@
 """From a trained regular net to an X-variant: remove the biases, fine-tune, and measure what was lost and what was won."""
 
 import copy
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,13 @@ import pandas as pd
 import torch
 from torch import nn
 
-from reproduce.attributions import input_x_gradient, integrated_gradients
-from reproduce.metrics.agreement import mard
 from reproduce.models.weights import load_weights
-from reproduce.ranks import Rank
+from reproduce.process_group import Rank
+from reproduce.training import checkpoints
 from reproduce.training.folders import Folders, layout
-from reproduce.training.imagenet import Recipe, train, validate
-from reproduce.xdnn import is_homogeneous, to_x_variant
+from reproduce.training.imagenet import Recipe, Say, say_nothing, train, validate
+from xdnn import input_x_gradient, integrated_gradients, is_homogeneous, to_x_variant
+from xdnn.metrics.agreement import mard
 
 # Ours: the papers train X-nets from scratch. A tenth of the recipe's rate, divided by 10 twice.
 FINE_TUNE_RATE = 0.1
@@ -28,16 +27,24 @@ MARD_IMAGES = 64  # 2 x 128 passes each
 
 def fine_tuning(recipe: Recipe, epochs: int = FINE_TUNE_EPOCHS) -> Recipe:
     """The recipe of ``convert`` from that of training from scratch."""
-    return replace(
-        recipe, learning_rate=FINE_TUNE_RATE * recipe.learning_rate, epochs=epochs, decay_epochs=max(1, -(-epochs // 3))
-    )
+    rate = FINE_TUNE_RATE * recipe.learning_rate
+    return replace(recipe, learning_rate=rate, epochs=epochs, decay_epochs=max(1, -(-epochs // 3)))
 
 
 def convert(
-    regular: nn.Module, data: Folders, out: Path, recipe: Recipe, about: dict[str, Any], *,
-    seed: int = 0, device: torch.device | None = None, rank: Rank | None = None, workers: int = 0, bfloat16: bool = False,
-    say: Callable[[str], None] = lambda line: None,
-) -> pd.DataFrame:  # fmt: skip
+    regular: nn.Module,
+    data: Folders,
+    out: Path,
+    recipe: Recipe,
+    about: dict[str, Any],
+    *,
+    seed: int = 0,
+    device: torch.device | None = None,
+    rank: Rank | None = None,
+    workers: int = 0,
+    bfloat16: bool = False,
+    say: Say = say_nothing,
+) -> pd.DataFrame:
     """Make, fine-tune and measure the X-variant of ``regular``; its weights are ``out``/best.pth.tar.
 
     Returns:
@@ -72,7 +79,7 @@ def convert(
         bfloat16=bfloat16,
         say=say,
     )
-    rows.append(measure("fine-tuned", load_weights(converted, out / "best.pth.tar")))
+    rows.append(measure("fine-tuned", load_weights(converted, out / checkpoints.BEST)))
     return pd.DataFrame(rows)
 
 

@@ -4,7 +4,6 @@ An augmentation is drawn from a generator seeded by (seed, epoch, image): it dep
 processes, nor on where a run was interrupted.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,14 +19,10 @@ from torchvision.transforms import v2
 from reproduce.datasets.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from reproduce.datasets.images import Images, Photographs
 from reproduce.errors import UserError
+from reproduce.randomness import seed_for
 
 RESIZE = 256 / 224  # shorter side before the centre crop, per pixel of the crop; imagenet/val.py
 SHUFFLE_SEED = 2012
-
-
-def seed_of(*purpose: object) -> int:
-    """A seed below 2^56 that depends on everything that is named."""
-    return int.from_bytes(hashlib.sha256(":".join(map(str, purpose)).encode()).digest()[:7])
 
 
 def layout(device: torch.device) -> torch.memory_format:
@@ -59,8 +54,8 @@ class Augmented(Dataset[tuple[Tensor, int]]):
             image = Image.open(path).convert("RGB")
         except OSError as error:
             raise UserError(f"{path} cannot be read as an image ({error})") from error
-        state = torch.default_generator.get_state()  # transforms draw from this one; the loop's draws must not notice
-        torch.default_generator.manual_seed(seed_of(self.seed, "augment", epoch, index))
+        state = torch.default_generator.get_state()  # transforms draw from this one, and the loop does too
+        torch.default_generator.manual_seed(seed_for(self.seed, "augment", epoch, index))
         pixels: Tensor = self.transform(image)
         torch.default_generator.set_state(state)
         return pixels, label
@@ -107,9 +102,8 @@ class Folders:
         try:
             return ImageFolder(str(self.root / name))
         except FileNotFoundError as error:
-            raise UserError(
-                f"{self.root / name} is not a folder of classes ({error}); expected {self.root}/{{train,val}}/<class>/<image>"
-            ) from error
+            expected = f"{self.root}/{{train,val}}/<class>/<image>"
+            raise UserError(f"{self.root / name} is not a folder of classes ({error}); expected {expected}") from error
 
     @property
     def classes(self) -> int:

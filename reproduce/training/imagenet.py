@@ -13,10 +13,9 @@ What an epoch draws depends on (seed, epoch) alone, so an interrupted and contin
 bit on CPU, up to cuDNN's order of summation on CUDA.
 """
 
-import os
-import tempfile
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,14 +27,15 @@ from torch import distributed as dist
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Subset
 
-from reproduce.errors import UserError
-from reproduce.metrics.accuracy import topk_hits
 from reproduce.models.vgg import VGG
-from reproduce.models.weights import load_weights
-from reproduce.ranks import Rank, total
+from reproduce.process_group import Rank, total
+from reproduce.randomness import generator, seed_for
 from reproduce.report import figures
 from reproduce.report.curves import learning_curves
-from reproduce.training.folders import Decoded, Folders, layout, normalised, seed_of
+from reproduce.training import checkpoints
+from reproduce.training.folders import Decoded, Folders, layout, normalised
+from reproduce.training.supervised import Diverged
+from xdnn.metrics.accuracy import topk_hits
 
 MOMENTUM = 0.9
 WEIGHT_DECAY = 1e-4  # of all parameters, Fixup's scalars included, as the released optimiser has it
@@ -44,9 +44,11 @@ SCALAR_RATE = 0.1  # of the learning rate, for Fixup's biases and scales
 CHECK_STEPS = 50  # the loss is looked at this often: each look waits for the device
 EVAL_BATCH = 250  # forward passes only: does not change a number
 
+Say = Callable[[str], None]  # told one line per epoch
 
-class Diverged(UserError):
-    """The loss became NaN or infinite; the last good checkpoint is kept."""
+
+def say_nothing(line: str) -> None:
+    """The listener of whoever does not look."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ FIXUP = Recipe(0.1, mixup=0.7, fixup=True)
 
 
 def recipe_for(model: str) -> Recipe:
-    """The authors' recipe for an architecture; AlexNet's and VGG's where they trained none like it."""
+    """The authors' recipe for an architecture; AlexNet's and VGG's where they trained none of its kind."""
     return FIXUP if model.startswith("resnet") and not model.endswith("_bn") else ALEXNET_VGG
 
 
@@ -114,11 +116,36 @@ def mix(inputs: Tensor, targets: Tensor, alpha: float) -> tuple[Tensor, Tensor, 
     return lam * inputs + (1 - lam) * inputs[order], targets[order], lam
 
 
+@dataclass(frozen=True)
+class _Machine:
+    """What a run uses, none of which decides what it computes but ``bfloat16``."""
+
+    device: torch.device
+    rank: Rank
+    workers: int
+    bfloat16: bool
+
+    def loader(self, data: Any, **batches: Any) -> Iterator[tuple[Tensor, Tensor]]:
+        """(inputs, targets) of batches, decoded by the workers, on the device."""
+        pinned = self.device.type == "cuda"
+        for pixels, labels in DataLoader(data, num_workers=self.workers, pin_memory=pinned, **batches):
+            yield normalised(pixels.to(self.device, non_blocking=True)), labels.to(self.device, non_blocking=True)
+
+
 def train(
-    model: nn.Module, data: Folders, out: Path, recipe: Recipe, about: dict[str, Any], *,
-    seed: int = 0, device: torch.device | None = None, rank: Rank | None = None, workers: int = 0, bfloat16: bool = False,
-    say: Callable[[str], None] = lambda line: None,
-) -> list[dict[str, Any]]:  # fmt: skip
+    model: nn.Module,
+    data: Folders,
+    out: Path,
+    recipe: Recipe,
+    about: dict[str, Any],
+    *,
+    seed: int = 0,
+    device: torch.device | None = None,
+    rank: Rank | None = None,
+    workers: int = 0,
+    bfloat16: bool = False,
+    say: Say = say_nothing,
+) -> list[dict[str, Any]]:
     """Train ``model`` in place, going on from ``out``/last.pth.tar where there is one.
 
     Under a torch.distributed group each process computes its share of every batch; the loss of a share counts by its
@@ -128,7 +155,6 @@ def train(
         about:    JSON that says what is trained (architecture, variant, ...): a folder goes on with the same run only.
         workers:  processes that decode images; they do not change a number.
         bfloat16: autocast the training passes; weights, optimiser and validation stay float32. The authors did not.
-        say:      told one line per epoch.
 
     Returns:
         A row per epoch; the net with the best validation top-1 is in ``out``/best.pth.tar.
@@ -136,69 +162,80 @@ def train(
     Raises:
         Diverged: the loss is not finite. UserError: ``out`` belongs to another run.
     """
-    device, rank = device or torch.device("cpu"), rank or Rank()
-    about = about | {"recipe": asdict(recipe), "seed": seed, "classes": data.classes, "image_px": data.image_px,
-                     "bfloat16": bfloat16}  # fmt: skip
-    model.to(device).to(memory_format=layout(device))
+    machine = _Machine(device or torch.device("cpu"), rank or Rank(), workers, bfloat16)
+    about = about | {"recipe": asdict(recipe), "seed": seed, "classes": data.classes}
+    about |= {"image_px": data.image_px, "bfloat16": bfloat16}
+    model.to(machine.device).to(memory_format=layout(machine.device))
     groups = parameter_groups(model, recipe)
     optimizer = torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
-    best, log = _resume(out, about, model, optimizer, device)
+    best, log = checkpoints.resume(out, about, model, optimizer, machine.device)
     if log:
         say(f"going on after epoch {len(log)} of {recipe.epochs} in {out}")
     shared: nn.Module = model
     if dist.is_initialized():
-        shared = nn.parallel.DistributedDataParallel(model, [device] if device.type == "cuda" else None)
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        shared = nn.parallel.DistributedDataParallel(model, [machine.device] if machine.device.type == "cuda" else None)
+    with torch.random.fork_rng([machine.device] if machine.device.type == "cuda" else []):
         for epoch in range(len(log), recipe.epochs):
-            for param_group in optimizer.param_groups:
-                param_group["lr"] = param_group["initial_lr"] * recipe.rate(epoch)
-            torch.manual_seed(seed_of(seed, "epoch", epoch, rank.number))  # dropout and mixup
-            start = time.perf_counter()
-            row = {"epoch": epoch + 1, "learning_rate": optimizer.param_groups[0]["lr"]}
-            row |= _train_epoch(shared, data, recipe, optimizer, epoch, seed, device, rank, workers, bfloat16)
-            row |= {"images_per_second": round(len(data.train.samples) / (time.perf_counter() - start), 1)}
-            row |= validate(model, data, device, rank, workers)
-            _stop_if_diverged(row["val_loss"], epoch, 0, row["learning_rate"])
-            log.append(row)
-            if rank.first:
-                is_best = row["val_top1"] > best
-                _write(out, _checkpoint(about, model, optimizer, max(best, row["val_top1"]), log), is_best)
-                pd.DataFrame(log).to_csv(out / "curves.csv", index=False)
-                figures.save(
-                    learning_curves(log, f"{about.get('arch', '')} {about.get('variant', '')}"), out / "curves"
-                )
-            best = max(best, row["val_top1"])
-            say(
-                f"[{epoch + 1}/{recipe.epochs}] loss {row['train_loss']:.3f}, validation {row['val_loss']:.3f}, "
-                f"top-1 {row['val_top1']:.2f} %, top-5 {row['val_top5']:.2f} %, {row['images_per_second']:.0f} images/s"
-            )
+            log.append(_epoch(shared, model, data, recipe, optimizer, epoch, seed, machine))
+            accuracy = log[-1]["val_top1"]
+            if machine.rank.first:
+                checkpoints.write(out, about, model, optimizer, max(best, accuracy), log, is_best=accuracy > best)
+                _draw(log, about, out)
+            best = max(best, accuracy)
+            say(_line(log[-1], recipe))
     if dist.is_initialized():
         dist.barrier()  # the first process has written what the others may read now
     return log
 
 
+def _epoch(
+    shared: nn.Module,
+    model: nn.Module,
+    data: Folders,
+    recipe: Recipe,
+    optimizer: torch.optim.Optimizer,
+    epoch: int,
+    seed: int,
+    machine: _Machine,
+) -> dict[str, Any]:
+    """One epoch of training and a validation; its row."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["initial_lr"] * recipe.rate(epoch)
+    rate = optimizer.param_groups[0]["lr"]
+    torch.manual_seed(seed_for(seed, "epoch", epoch, machine.rank.number))  # dropout and mixup
+    start = time.perf_counter()
+    trained = _train_epoch(shared, data, recipe, optimizer, epoch, seed, machine)
+    speed = round(len(data.train.samples) / (time.perf_counter() - start), 1)
+    tested = validate(model, data, machine.device, machine.rank, machine.workers)
+    _stop_if_diverged(tested["val_loss"], epoch, 0, rate)
+    return {"epoch": epoch + 1, "learning_rate": rate, **trained, "images_per_second": speed, **tested}
+
+
 def _train_epoch(
-    model: nn.Module, data: Folders, recipe: Recipe, optimizer: torch.optim.Optimizer, epoch: int, seed: int,
-    device: torch.device, rank: Rank, workers: int, bfloat16: bool,
-) -> dict[str, float]:  # fmt: skip
+    model: nn.Module,
+    data: Folders,
+    recipe: Recipe,
+    optimizer: torch.optim.Optimizer,
+    epoch: int,
+    seed: int,
+    machine: _Machine,
+) -> dict[str, float]:
+    """The updates of one epoch; mean loss and top-1 accuracy over the images as they were trained on."""
     model.train()
-    order = torch.randperm(
-        len(data.train.samples), generator=torch.Generator().manual_seed(seed_of(seed, "order", epoch))
-    )
+    rank, device, images = machine.rank, machine.device, len(data.train.samples)
+    order = torch.randperm(images, generator=generator(seed, "order", epoch))
     batches = [batch.tolist() for batch in order.split(recipe.batch)]
     shares = [batch[rank.number :: rank.count] for batch in batches]
     # A process without a share of the last batch still takes part in the step, with a weight of 0.
     asked = [[(epoch, i) for i in share or batch[:1]] for share, batch in zip(shares, batches, strict=True)]
-    loader = DataLoader(
-        data.augmented(seed), batch_sampler=asked, num_workers=workers, pin_memory=device.type == "cuda"
-    )
     loss_sum = torch.zeros((), dtype=torch.float64, device=device)
     hits = torch.zeros((), dtype=torch.int64, device=device)
-    for step, (pixels, labels) in enumerate(loader, start=1):
-        count, weight = len(batches[step - 1]), float(bool(shares[step - 1]))
-        inputs, targets = normalised(pixels.to(device, non_blocking=True)), labels.to(device, non_blocking=True)
+    rate = optimizer.param_groups[0]["lr"]
+    loaded = machine.loader(data.augmented(seed), batch_sampler=asked)
+    for step, (inputs, targets) in enumerate(loaded, start=1):
+        count, weight = len(batches[step - 1]), int(bool(shares[step - 1]))
         inputs, partners, lam = mix(inputs, targets, recipe.mixup)
-        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=machine.bfloat16):
             logits = model(inputs)
         logits = logits.float()
         losses = lam * F.cross_entropy(logits, targets, reduction="none")
@@ -208,12 +245,11 @@ def _train_epoch(
         (weight * losses.sum() * rank.count / count).backward()  # DistributedDataParallel divides by rank.count
         optimizer.step()
         loss_sum += weight * losses.detach().double().sum()
-        hits += int(weight) * topk_hits(logits.detach(), targets, 1).sum()
+        hits += weight * topk_hits(logits.detach(), targets, 1).sum()
         if step % CHECK_STEPS == 0:
-            _stop_if_diverged(total(loss_sum).item(), epoch, step, optimizer.param_groups[0]["lr"])
+            _stop_if_diverged(total(loss_sum).item(), epoch, step, rate)
     loss_total, hit_total = total(loss_sum, hits).tolist()
-    _stop_if_diverged(loss_total, epoch, len(batches), optimizer.param_groups[0]["lr"])
-    images = len(data.train.samples)
+    _stop_if_diverged(loss_total, epoch, len(batches), rate)
     return {"train_loss": loss_total / images, "train_top1": 100 * hit_total / images}
 
 
@@ -222,13 +258,12 @@ def validate(
     model: nn.Module, data: Folders, device: torch.device, rank: Rank | None = None, workers: int = 0
 ) -> dict[str, float]:
     """Mean cross entropy (nats) and top-1 and top-5 accuracy (percent) over all validation images, in float32 eval mode."""
-    rank = rank or Rank()
+    machine = _Machine(device, rank or Rank(), workers, bfloat16=False)
     model.eval()
     images = data.validation()
-    own = Subset(Decoded(images), range(rank.number, len(images), rank.count))
+    own = Subset(Decoded(images), range(machine.rank.number, len(images), machine.rank.count))
     sums = [torch.zeros((), dtype=torch.float64, device=device) for _ in range(3)]
-    for pixels, labels in DataLoader(own, EVAL_BATCH, num_workers=workers, pin_memory=device.type == "cuda"):
-        inputs, targets = normalised(pixels.to(device, non_blocking=True)), labels.to(device, non_blocking=True)
+    for inputs, targets in machine.loader(own, batch_size=EVAL_BATCH):
         logits = model(inputs)
         sums[0] += F.cross_entropy(logits.double(), targets, reduction="sum")
         sums[1] += topk_hits(logits, targets, 1).sum()
@@ -238,57 +273,20 @@ def validate(
 
 
 def _stop_if_diverged(loss: float, epoch: int, step: int, rate: float) -> None:
-    if loss != loss or abs(loss) == float("inf"):
+    if not math.isfinite(loss):
         where = f"step {step} of epoch {epoch + 1}" if step else f"validation after epoch {epoch + 1}"
-        kept = f"last.pth.tar keeps epoch {epoch}" if epoch else "no epoch was finished"
+        kept = f"{checkpoints.LAST} keeps epoch {epoch}" if epoch else "no epoch was finished"
         raise Diverged(f"the loss was {loss} at {where} (learning rate {rate:g}); {kept}; lower --learning-rate")
 
 
-def _checkpoint(
-    about: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, best: float, log: list[dict[str, Any]]
-) -> dict[str, Any]:
-    weights = {f"module.{name}": tensor for name, tensor in model.state_dict().items()}
-    return {
-        "epoch": len(log), "arch": str(about.get("arch", "")), "state_dict": weights, "best_acc1": best,
-        "optimizer": optimizer.state_dict(), "about": about, "log": log,
-    }  # fmt: skip
+def _draw(log: list[dict[str, Any]], about: dict[str, Any], out: Path) -> None:
+    """The rows as a table, and their picture."""
+    pd.DataFrame(log).to_csv(out / "curves.csv", index=False)
+    figures.save(learning_curves(log, f"{about.get('arch', '')} {about.get('variant', '')}"), out / "curves")
 
 
-def _write(out: Path, checkpoint: dict[str, Any], is_best: bool) -> None:
-    """Beside its place, then renamed: what has a checkpoint's name is whole."""
-    contents = {"last.pth.tar": checkpoint}
-    if is_best:
-        contents["best.pth.tar"] = {name: value for name, value in checkpoint.items() if name != "optimizer"}
-    for name, content in contents.items():
-        with tempfile.NamedTemporaryFile(dir=out, suffix=".tmp", delete=False) as file:
-            try:
-                torch.save(content, file)
-                file.flush()
-                os.fsync(file.fileno())
-                Path(file.name).replace(out / name)
-            except BaseException as error:
-                Path(file.name).unlink(missing_ok=True)
-                if isinstance(error, OSError):
-                    raise UserError(f"cannot write to {out}: {error.strerror}") from error
-                raise
-
-
-def _resume(
-    out: Path, about: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device
-) -> tuple[float, list[dict[str, Any]]]:
-    """Put a run back where it stopped: its best accuracy (-1 before the first epoch) and its rows."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write to {out}: {error.strerror}") from error
-    path = out / "last.pth.tar"
-    if not path.is_file():
-        return -1.0, []
-    load_weights(model, path)
-    checkpoint = torch.load(path, map_location=device, weights_only=True)
-    was = checkpoint.get("about", {})
-    if was != about:
-        changed = [f"{name} {was.get(name)!r}, now {about[name]!r}" for name in about if was.get(name) != about[name]]
-        raise UserError(f"{out} holds another run ({'; '.join(changed)}); name another --out")
-    optimizer.load_state_dict(checkpoint["optimizer"])
-    return checkpoint["best_acc1"], checkpoint["log"]
+def _line(row: dict[str, Any], recipe: Recipe) -> str:
+    return (
+        f"[{row['epoch']}/{recipe.epochs}] loss {row['train_loss']:.3f}, validation {row['val_loss']:.3f}, "
+        f"top-1 {row['val_top1']:.2f} %, top-5 {row['val_top5']:.2f} %, {row['images_per_second']:.0f} images/s"
+    )

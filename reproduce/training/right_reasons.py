@@ -2,17 +2,17 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from reproduce.attributions import expected_gradients, integrated_gradients, x_gradient
 from reproduce.datasets.decoy import DecoyDigits
-from reproduce.xdnn import to_x_variant
+from reproduce.tasks import Progress, no_progress
+from xdnn import expected_gradients, integrated_gradients, to_x_variant, x_gradient
 
 BATCH, EPOCHS, LEARNING_RATE = 100, 8, 2e-3  # Adam
-VERSION = 2  # raise when a change here changes a trained weight
 
 
 def build(variant: str) -> nn.Module:
@@ -22,14 +22,19 @@ def build(variant: str) -> nn.Module:
     strided 5 x 5 convolutions hardly does, and would have nothing to unlearn).
     """
     net = nn.Sequential(
-        nn.Conv2d(1, 16, 4, stride=4), nn.ReLU(), nn.Flatten(), nn.Linear(784, 64), nn.ReLU(), nn.Linear(64, 10)
-    )  # fmt: skip
+        nn.Conv2d(1, 16, 4, stride=4),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(784, 64),
+        nn.ReLU(),
+        nn.Linear(64, 10),
+    )
     return to_x_variant(net) if variant == "x" else net
 
 
-Attribute = Callable[
-    [nn.Module, Tensor, Tensor, Tensor, torch.Generator], Tensor
-]  # net, inputs, targets, pool, generator
+# --- attributions that can be trained through: (net, inputs, targets, pool, generator) -> (B, 1, 28, 28) ---------------
+
+Attribute = Callable[[nn.Module, Tensor, Tensor, Tensor, torch.Generator], Tensor]
 
 
 def _rrr(net: nn.Module, inputs: Tensor, targets: Tensor, pool: Tensor, generator: torch.Generator) -> Tensor:
@@ -38,22 +43,30 @@ def _rrr(net: nn.Module, inputs: Tensor, targets: Tensor, pool: Tensor, generato
     return torch.autograd.grad(net(x).log_softmax(1).sum(), x, create_graph=True)[0]
 
 
-def _expected(samples: int) -> Attribute:
-    return lambda net, inputs, targets, pool, generator: expected_gradients(
+def _expected(
+    samples: int, net: nn.Module, inputs: Tensor, targets: Tensor, pool: Tensor, generator: torch.Generator
+) -> Tensor:
+    return expected_gradients(
         net, inputs, targets, references=pool, generator=generator, samples=samples, create_graph=True
     )
 
 
+def _integrated(
+    steps: int, net: nn.Module, inputs: Tensor, targets: Tensor, pool: Tensor, generator: torch.Generator
+) -> Tensor:
+    return integrated_gradients(net, inputs, targets, steps=steps, create_graph=True)
+
+
+def _x_gradient(net: nn.Module, inputs: Tensor, targets: Tensor, pool: Tensor, generator: torch.Generator) -> Tensor:
+    return x_gradient(net, inputs, targets, create_graph=True, check=False)
+
+
 ATTRIBUTIONS: dict[str, Attribute] = {
     "rrr": _rrr,
-    "expected_gradients_1": _expected(1),
-    "expected_gradients_8": _expected(8),
-    "integrated_gradients_8": lambda net, inputs, targets, pool, generator: integrated_gradients(
-        net, inputs, targets, steps=8, create_graph=True
-    ),
-    "x_gradient": lambda net, inputs, targets, pool, generator: x_gradient(
-        net, inputs, targets, create_graph=True, check=False
-    ),
+    "expected_gradients_1": partial(_expected, 1),
+    "expected_gradients_8": partial(_expected, 8),
+    "integrated_gradients_8": partial(_integrated, 8),
+    "x_gradient": _x_gradient,
 }
 
 
@@ -63,9 +76,16 @@ def penalty(attributions: Tensor, forbidden: Tensor) -> Tensor:
 
 
 def train(
-    variant: str, digits: DecoyDigits, attribution: str, strength: float, generator: torch.Generator, *,
-    device: torch.device | str = "cpu", epochs: int | None = None, tick: Callable[[float], None] = lambda share: None,
-) -> tuple[nn.Module, list[float]]:  # fmt: skip
+    variant: str,
+    digits: DecoyDigits,
+    attribution: str,
+    strength: float,
+    generator: torch.Generator,
+    *,
+    device: torch.device | str = "cpu",
+    epochs: int = EPOCHS,
+    progress: Progress = no_progress,
+) -> tuple[nn.Module, list[float]]:
     """Cross entropy + strength * penalty(attribution on the digits' squares); "" is training without a prior.
 
     Args:
@@ -80,7 +100,6 @@ def train(
     pool, targets, squares = digits.inputs.to(device), digits.targets.to(device), digits.squares.to(device)
     optimizer = torch.optim.Adam(net.parameters(), LEARNING_RATE, fused=True)
     seconds = []
-    epochs = epochs or EPOCHS
     for epoch in range(epochs):
         start = time.perf_counter()
         for index in torch.randperm(len(digits), generator=generator).to(device).split(BATCH):
@@ -92,5 +111,5 @@ def train(
             loss.backward()
             optimizer.step()
         seconds.append(time.perf_counter() - start)
-        tick((epoch + 1) / epochs)
+        progress((epoch + 1) / epochs)
     return net.eval(), seconds
