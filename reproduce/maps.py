@@ -80,7 +80,12 @@ def one_pass(variant: str) -> str:
 
 
 def methods_for(variant: str, model: str = "") -> tuple[str, ...]:
-    """The methods that are defined on nets of a variant; X-Gradient takes the place of Input x Gradient, which it equals."""
+    """The methods that are defined on nets of a variant; X-Gradient takes the place of Input x Gradient, which it equals.
+
+    Nets that are made homogeneous without training answer one question, what X-Gradient is worth there.
+    """
+    if variant in ("wrapped", "converted"):
+        return ("random", *plugins.added("METHODS"), "x_gradient", IG)
     other = one_pass("regular" if homogeneous(variant) else "x")
     names = [*PAPER_METHODS, *plugins.added("METHODS"), *(LATER_METHODS if model == LATER_MODEL else ())]
     return tuple(name for name in names if name != other and (homogeneous(variant) or not METHODS[name].needs_x))

@@ -51,9 +51,8 @@ def one(rows: pd.DataFrame, **where: object) -> pd.Series:
 
 def test_every_method_is_defined_on_its_net():
     assert methods_for("regular") == ("random", "gradient", "expected_gradients_1", "input_x_gradient", IG)
-    assert (
-        methods_for("x") == methods_for("wrapped") == ("random", "gradient", "expected_gradients_1", "x_gradient", IG)
-    )
+    assert methods_for("x") == ("random", "gradient", "expected_gradients_1", "x_gradient", IG)
+    assert methods_for("wrapped") == methods_for("converted") == ("random", "x_gradient", IG)
     assert all(name in METHODS for name in methods_for("x", "alexnet"))
 
 

@@ -214,11 +214,15 @@ def row(
 
 def rows_between(group: Group, variant: str) -> Iterator[Row]:
     """The differences between the methods of one net that the paper's argument rests on."""
+    curves = group[0].value.curves
     for method, rivals in rivals_of(variant).items():
-        found = {other: paired(group, method, group, other) for other in group[0].value.curves if other != method}
+        if method not in curves:
+            continue
+        found = {other: paired(group, method, group, other) for other in curves if other != method}
         for other, intervals in found.items():
             yield from differences(method, other, intervals)
-        yield from least_advantage(method, {rival: found[rival] for rival in rivals})
+        if found.keys() >= set(rivals):
+            yield from least_advantage(method, {rival: found[rival] for rival in rivals})
         if homogeneous(variant) and method == one_pass(variant):
             yield largest_difference(method, np.abs(scores(group, method).mean((0, 1))), found[IG])
 
