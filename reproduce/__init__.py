@@ -38,6 +38,8 @@ What a user brings
 
     cli                   one file per command
     attribute             a picture and a net explained
+    evaluate              methods by metrics on any net and data
+    packaged_nets         nets of torchvision and timm by name
     plugins, registries   methods, models, metrics, data sets, scales and studies of a user's own, and what they add to
 
 What several studies share: maps and map_quality (attribution maps and what they are worth), rankings, quadrature, axiom_*

@@ -22,6 +22,7 @@ from reproduce.datasets.manifest import manifest
 from reproduce.errors import UserError
 from reproduce.models import MODELS, PREPROCESSING
 from reproduce.models.weights import FILES, load_weights
+from reproduce.packaged_nets import is_packaged, packaged_net
 from reproduce.scales import nearest
 from xdnn import METHODS, HomogeneousWrapper, Method, NotHomogeneousError, to_x_variant
 from xdnn.metrics.agreement import relative_l1
@@ -104,11 +105,8 @@ def explain(request: Request) -> tuple[int, list[Attribution], list[Path]]:
         UserError: anything in the request that does not fit; the message names it and the way out.
     """
     _check(request)
-    preprocessing = IMAGENET | PREPROCESSING.get(request.model, {})
-    if request.size is not None:
-        preprocessing |= {"size": request.size, "resize": round(request.size * 8 / 7)}
+    model, preprocessing = prepared_net(request.model, request.variant, request.weights, request.size)
     pixels, x = read_picture(request.picture, preprocessing)
-    model = load_model(request.model, request.variant, request.weights)
     if request.variant == "wrapped":
         model = HomogeneousWrapper(model, max(float(x.norm()), 1e-6))
     references = None
@@ -198,8 +196,17 @@ def read_references(folder: Path, preprocessing: Mapping[str, Any]) -> Tensor:
 # --- nets ---
 
 
+def prepared_net(
+    name: str, variant: str, weights: Path | None, size: int | None
+) -> tuple[nn.Module, Mapping[str, Any]]:
+    """The net of ``load_model``, and how pictures are prepared for it: ``size`` px where that is given."""
+    own = packaged_net(name)[1] if is_packaged(name) else PREPROCESSING.get(name, {})
+    chosen = {} if size is None else {"size": size, "resize": round(size * 8 / 7)}
+    return load_model(name, variant, weights), IMAGENET | dict(own) | chosen
+
+
 def load_model(name: str, variant: str, weights: Path | None) -> nn.Module:
-    """A net of MODELS, or ``FILE.py:factory`` that returns one, in eval mode, with its weights.
+    """A net of MODELS, ``FILE.py:factory``, ``torchvision:NAME`` or ``timm:NAME``, in eval mode, with its weights.
 
     Args:
         weights: a state dict; default: the file that `make data` fetched for this net, if it did.
@@ -209,7 +216,7 @@ def load_model(name: str, variant: str, weights: Path | None) -> nn.Module:
     """
     file, colon, factory = name.rpartition(":")
     weights = weights or _fetched(name, variant)
-    model = _from_file(Path(file), factory) if colon else _from_registry(name, weights)
+    model = _make(name, file, factory) if colon else _from_registry(name, weights)
     try:
         model = to_x_variant(model) if variant == "x" else model
     except NotHomogeneousError as error:
@@ -217,6 +224,11 @@ def load_model(name: str, variant: str, weights: Path | None) -> nn.Module:
     if weights is not None:
         load_weights(model, weights)
     return model.eval()
+
+
+def _make(name: str, file: str, factory: str) -> nn.Module:
+    """The net of a name with a colon."""
+    return packaged_net(name)[0] if is_packaged(name) else _from_file(Path(file), factory)
 
 
 def _fetched(name: str, variant: str) -> Path | None:

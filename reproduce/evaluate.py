@@ -93,10 +93,11 @@ def evaluation_rows(
     pool = batches[0][0] if references is None else references.to(device)
     for name in names:
         try:
-            yield from _of_method(net, name, measured, batches, pool, seed)
+            found = list(_of_method(net, name, measured, batches, pool, seed))
         except REFUSALS as error:
             reason = str(error).partition("\n")[0]
-            yield from (_row(name, metric, reason=reason) for metric in measured)
+            found = [_row(name, metric, reason=reason) for metric in measured]
+        yield from found
 
 
 def find_methods(names: Sequence[str]) -> list[str]:

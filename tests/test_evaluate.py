@@ -2,9 +2,13 @@
 
 import math
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
+from command_line import NET, invoke
 from conftest import small_cnn
+from PIL import Image
 
 from reproduce.errors import UserError
 from reproduce.evaluate import COLUMNS, evaluate, find_metrics
@@ -67,3 +71,31 @@ def test_unknown_names_and_no_data_end_in_a_sentence(data):
     with pytest.raises(ValueError, match="the data has no batch"):
         evaluate(small_cnn(), [], ["gradient"])
     assert set(find_metrics(None)) < set(METRICS)
+
+
+def test_the_command_writes_a_table_that_fits_80_columns(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 255, (3, 40, 50, 3), np.uint8)
+    (tmp_path / "photos").mkdir()
+    for number, picture in enumerate(pixels):
+        Image.fromarray(picture).save(tmp_path / "photos" / f"{number}.png")
+    (tmp_path / "net.py").write_text(NET)
+    words = ["--data", tmp_path / "photos", "--size", 32, "--output", tmp_path / "out"]
+    words += ["--methods", "gradient,x_gradient", "--metrics", "kpm,insertion"]
+    output = invoke("evaluate", f"{tmp_path / 'net.py'}:tiny", *words).output
+    assert "measured Gradient" in output and "not measured: X-Gradient, kpm, insertion: " in output
+    assert max(len(line) for line in output.splitlines() if "│" in line) <= 80
+    table = pd.read_csv(tmp_path / "out" / "evaluation.csv")
+    assert entry(table, "gradient", "kpm")["n"] == 3
+    assert "KPM" in (tmp_path / "out" / "evaluation.md").read_text()
+
+
+def test_the_command_says_what_is_wrong(tmp_path):
+    with pytest.raises(UserError, match="no PNG or JPEG in .*; name a folder of pictures"):
+        invoke("evaluate", "squeezenet", "--data", tmp_path)
+    (tmp_path / "a.png").write_text("not a picture")
+    for name, message in (
+        ("torchvision:resnet19", "unknown torchvision model 'resnet19'; did you mean"),
+        ("timm:resnet19x", "unknown timm model 'resnet19x'; did you mean"),
+    ):
+        with pytest.raises(UserError, match=message):
+            invoke("evaluate", name, "--data", tmp_path)

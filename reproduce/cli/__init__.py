@@ -9,7 +9,20 @@ import sys
 import typer
 from rich.console import Console
 
-from reproduce.cli import attribute, claims, compare, convert, data, estimate, list, publish, report, run, train
+from reproduce.cli import (
+    attribute,
+    claims,
+    compare,
+    convert,
+    data,
+    estimate,
+    evaluate,
+    list,
+    publish,
+    report,
+    run,
+    train,
+)
 from reproduce.cli.options import flat
 from reproduce.errors import UserError
 
@@ -22,6 +35,7 @@ COMMANDS = (
     estimate.estimate,
     data.data,
     attribute.attribute,
+    evaluate.evaluate,
     train.train,
     convert.convert,
     publish.publish,
