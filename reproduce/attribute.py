@@ -21,6 +21,7 @@ from reproduce.datasets.images import Photographs
 from reproduce.datasets.manifest import manifest
 from reproduce.errors import UserError
 from reproduce.models import MODELS, PREPROCESSING
+from reproduce.models.fixup_resnet import FixupResNet
 from reproduce.models.weights import FILES, load_weights
 from reproduce.packaged_nets import is_packaged, packaged_net
 from reproduce.scales import nearest
@@ -222,7 +223,15 @@ def load_model(name: str, variant: str, weights: Path | None) -> nn.Module:
     except NotHomogeneousError as error:
         raise UserError(f"{name} has no X-variant: {error}. `--variant wrapped` makes any net homogeneous") from error
     if weights is not None:
-        load_weights(model, weights)
+        try:
+            load_weights(model, weights)
+        except UserError as error:
+            if isinstance(model, FixupResNet) and "bn1." in str(error):
+                raise UserError(
+                    f"{name} is a Fixup-ResNet, which has no BatchNorm, as the X-DNN authors' is; for these weights "
+                    f"take torchvision:{name}"
+                ) from error
+            raise
     return model.eval()
 
 

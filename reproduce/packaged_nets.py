@@ -33,6 +33,7 @@ def packaged_net(name: str) -> tuple[nn.Module, Mapping[str, Any]]:
         net: nn.Module = models.get_model(model, weights=None, **extra)
         return net.eval(), {"size": 299, "resize": 342} if model == "inception_v3" else {}
     import timm
+    from timm.data.config import resolve_data_config
 
     if not timm.is_model(model):
         raise nearest("timm model", model, dict.fromkeys(timm.list_models()))
@@ -40,7 +41,7 @@ def packaged_net(name: str) -> tuple[nn.Module, Mapping[str, Any]]:
         made = timm.create_model(model, pretrained=False).eval()
     except (RuntimeError, ValueError) as error:
         raise UserError(f"{name} cannot be made: {error}") from error
-    data = timm.data.resolve_data_config({}, model=made)
+    data = resolve_data_config({}, model=made)
     size = data["input_size"][-1]
     interpolation = data["interpolation"] if data["interpolation"] in ("bilinear", "bicubic") else "bilinear"
     resize = round(size / data["crop_pct"])

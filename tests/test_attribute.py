@@ -142,3 +142,18 @@ def test_a_net_that_comes_with_its_weights_sees_pictures_as_it_was_trained(folde
     heat = np.load(folder / "out" / "photo.gradient.npy")
     size = attribute.PREPROCESSING[model]["size"]
     assert heat.shape == (3, size, size) and np.abs(heat).max() > 0
+
+
+def test_weights_of_torchvision_s_resnet_are_not_taken_for_fixup_s(tmp_path):
+    torch.save({"bn1.weight": torch.ones(64), "bn1.bias": torch.zeros(64)}, tmp_path / "resnet50.pth")
+    with pytest.raises(
+        UserError, match="resnet50 is a Fixup-ResNet, which has no BatchNorm.* take torchvision:resnet50"
+    ):
+        attribute.load_model("resnet50", "regular", tmp_path / "resnet50.pth")
+
+
+def test_nets_of_torchvision_and_timm_are_made_by_name_with_their_own_preprocessing():
+    net, preprocessing = attribute.prepared_net("timm:resnet10t", "regular", None, None)
+    assert not net.training and preprocessing["size"] == net.default_cfg["input_size"][-1]
+    net, preprocessing = attribute.prepared_net("torchvision:resnet18", "regular", None, 64)
+    assert net.fc.out_features == 1000 and (preprocessing["size"], preprocessing["resize"]) == (64, 73)
