@@ -104,9 +104,19 @@ def show(rows: list[dict[str, Any]]) -> None:
             label = METHODS[row["method"]].label
             shown.add_row(heading, label, tables.number(row["value"]), tables.interval(entry), str(row["n"]))
     console.print(shown)
-    reasons: dict[tuple[str, str], list[str]] = {}
-    for row in rows:
-        if row["reason"]:
-            reasons.setdefault((row["method"], row["reason"]), []).append(row["metric"])
-    for (method, reason), names in reasons.items():
-        say(f"not measured: {METHODS[method].label}, {', '.join(names)}: {reason}")
+    for line in unmeasured(rows):
+        console.print(line)
+
+
+def unmeasured(rows: list[dict[str, Any]]) -> list[str]:
+    """Why values are missing: a line for each reason, with its metrics and methods."""
+    from xdnn import METHODS
+
+    reasons: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
+    for row in (row for row in rows if row["reason"]):
+        metrics, methods = reasons.setdefault(row["reason"], ({}, {}))
+        metrics[row["metric"]] = methods[METHODS[row["method"]].label] = None
+    found = []
+    for reason, (metrics, methods) in reasons.items():
+        found.append(f"not measured: {', '.join(metrics)} of {', '.join(methods)}: {reason}")
+    return found
