@@ -338,7 +338,7 @@ def figure(rows: pd.DataFrame, results: Sequence[Result[Net, Measurement]]) -> F
             better = str(part[part["metric"] == metric]["better"].iloc[0])
             heading = QUALITY[metric].label if metric in QUALITY else "relative L1 to IG"
             draw(ax, part, metric)
-            ax.set_title(f"{heading}, {better} is better")
+            ax.set_title(f"{heading}\n{better} is better")
         line[0].set_ylabel(style.net(str(model), str(dataset)))
     for ax in axes[-len(shown) :]:
         ax.set_xlabel("passes")
