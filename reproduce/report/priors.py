@@ -46,7 +46,7 @@ def differences_panel(ax: Axes, tests: pd.DataFrame, names: Sequence[str], margi
     ax.axvspan(-margin, margin, color=style.GREY, alpha=0.25, lw=0)
     ax.axvline(0, color=style.BLACK, lw=0.8)
     ax.set(yticks=[], ylim=(-0.6, len(tests) - 0.1), title="paired differences")
-    ax.set_xlabel("difference of test ROC-AUC\n(in the band: none)")
+    ax.set_xlabel(f"difference of test ROC-AUC\n(grey band: below {margin:g})")
 
 
 def _point(ax: Axes, row: pd.Series, place: float, method: str) -> None:
@@ -65,4 +65,4 @@ def strengths_panel(ax: Axes, means: pd.DataFrame, plain: str) -> None:
     ax.axhline(CHANCE, color=style.GREY, lw=0.8, ls=":")
     ax.set_xscale("log")
     ax.set(xlabel="strength of the prior", title="mean test ROC-AUC")
-    ax.legend(loc="lower left")
+    ax.legend(loc="best")
