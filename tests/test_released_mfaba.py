@@ -96,6 +96,18 @@ TIED, SINGLE = ("sharp", "smooth", "big"), ("norm", "cosine")  # were run both w
 METHODS = {kind: partial(mfaba, kind=kind) for kind in ("sharp", "smooth", "norm", "cosine")} | {"big": big, "agi": agi}
 
 
+# --- the net ---
+
+
+@pytest.mark.parametrize(("name", "tolerance"), [("", 1e-5), ("float64/", 1e-6)])
+def test_the_net_is_the_authors(name, tolerance):
+    """Its logits; the float64 ones were written with mean and std rounded to float32."""
+    released = Released(f"{name}mfaba-released.npz")
+    logits = released.net(released["inputs"])
+    close(logits, released["logits"], rtol=0, atol=tolerance)
+    assert logits.dtype == released.dtype and logits.argmax(1).tolist() == released.batch[1].tolist()
+
+
 # --- attributions ---
 
 

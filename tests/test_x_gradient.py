@@ -15,6 +15,7 @@ from xdnn import (
     x_gradient,
 )
 from xdnn.attributions.gradients import SCALES
+from xdnn.homogeneity import gradient_change
 from xdnn.passes import count_passes
 
 close = torch.testing.assert_close
@@ -131,3 +132,30 @@ def test_on_a_tie_ig_and_input_x_gradient_differ_although_the_net_is_homogeneous
         close(ig.sum(1), net(x)[:, 0])  # both are complete: what is a choice is who gets it
         distance = ((ours - ig).abs().sum() / ig.abs().sum()).item()
         assert distance > 0.05 if differ else distance < 1e-12
+
+
+def test_flat_backgrounds_are_ties_for_max_pooling():
+    """A homogeneous CNN on a small figure before a flat background; noise of a millionth of it makes the gradient unique."""
+    layers = [nn.Conv2d(3, 8, 5, bias=False), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(800, 5, bias=False)]
+    torch.manual_seed(0)
+    net = nn.Sequential(*layers).double().eval()
+    images = torch.full((4, 3, 24, 24), 0.7, dtype=torch.float64)
+    images[:, :, 9:13, 9:13] = torch.randn(4, 3, 4, 4, dtype=torch.float64)
+    noisy = images + 1e-6 * torch.randn(images.shape, dtype=torch.float64)
+    targets = torch.arange(4)
+    assert is_homogeneous(net, images) and is_homogeneous(net, noisy)
+
+    def distances(x: Tensor) -> Tensor:
+        ours, ig = x_gradient(net, x, targets), integrated_gradients(net, x, targets, steps=64)
+        close(ig.flatten(1).sum(1), ours.flatten(1).sum(1))
+        return (ours - ig).flatten(1).abs().sum(1) / ig.flatten(1).abs().sum(1)
+
+    assert (distances(images) > 1e-3).all() and (gradient_change(net, images, targets) > 1e-3).all()
+    assert (distances(noisy) < 1e-9).all() and (gradient_change(net, noisy, targets) < 1e-9).all()
+
+
+def test_the_change_of_the_gradient_is_of_each_image_and_its_factor_positive(net, x_net, batch):
+    assert (gradient_change(x_net, *batch) < 1e-12).all() and (gradient_change(net, *batch) > 1e-3).all()
+    for factor in (0.0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match="factor must be a positive number"):
+            gradient_change(x_net, *batch, factor=factor)

@@ -37,7 +37,10 @@ def gradient(model: nn.Module, inputs: Tensor, targets: Tensor, *, create_graph:
 
 @checks_arguments
 def input_x_gradient(model: nn.Module, inputs: Tensor, targets: Tensor, *, create_graph: bool = False) -> Tensor:
-    """x * d logit_target / dx. Unit: logits. On an X-DNN this *is* Integrated Gradients with a zero baseline."""
+    """x * d logit_target / dx. Unit: logits.
+
+    On an X-DNN this *is* Integrated Gradients with a zero baseline, but for inputs on a tie (see ``x_gradient``).
+    """
     with torch.set_grad_enabled(create_graph):
         return inputs * raw_gradient(model, inputs, targets, create_graph=create_graph)[1]
 
@@ -56,7 +59,8 @@ def x_gradient(
     units are dropped anew in each pass, so without a proof only Euler's identity is looked at there.
 
     Where a maximum or a ReLU's kink is hit exactly, as by max pooling over a flat region, the gradient is a choice among
-    several, rounding may make it differently along the path, and Integrated Gradients then differs (docs/theory.md).
+    several, rounding may make it differently along the path, and Integrated Gradients then differs (docs/theory.md). That is
+    not checked, since it costs a second pass: ``xdnn.homogeneity.gradient_change`` does.
 
     Args:
         create_graph: keep the graph, to train with a prior on the attributions.

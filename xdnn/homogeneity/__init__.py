@@ -11,7 +11,7 @@ weights.
 from xdnn.homogeneity.batch_norm import BiasFreeBatchNorm
 from xdnn.homogeneity.convert import to_x_variant
 from xdnn.homogeneity.errors import NotHomogeneousError
-from xdnn.homogeneity.measure import Homogeneity, is_homogeneous
+from xdnn.homogeneity.measure import Homogeneity, gradient_change, is_homogeneous
 from xdnn.homogeneity.proof import check_homogeneous
 from xdnn.homogeneity.wrapper import HomogeneousWrapper, fit_radius
 
@@ -22,6 +22,7 @@ __all__ = [
     "NotHomogeneousError",
     "check_homogeneous",
     "fit_radius",
+    "gradient_change",
     "is_homogeneous",
     "to_x_variant",
 ]
