@@ -237,6 +237,8 @@ def test_a_protocol_can_turn_the_ranking_round():
     assert one(rows, metric="rank", method="mfaba_sharp", protocol=CORRECTED)["value"] == 6
     assert one(rows, metric="rank", method="gradient", protocol=DESCRIBED)["value"] == 6  # its released line stands in
     assert one(rows, metric="tau", against=CORRECTED)["value"] == pytest.approx(-1)
+    found = outcomes(mfaba_table1.STUDY, rows)
+    assert found["ranking-corrected"] == Outcome.NOT_REPRODUCED and found["ranking-released-pixels"] == Outcome.REPRODUCED
     assert one(rows, metric="tau", against="released_pixels")["value"] == pytest.approx(1)
     table = mfaba_table1.table(rows)
     assert "ranking" in {line.ids[-2] for line in table.lines}
@@ -247,6 +249,19 @@ def test_the_order_of_pixels_can_turn_it_round_too():
     rows = mfaba_table1.rows([result1(pixels=by_pixel)])
     assert one(rows, metric="rank_pixels", method="gradient", protocol=RELEASED)["value"] == 1
     assert one(rows, metric="tau", against="released_pixels")["value"] < -0.7
+    assert outcomes(mfaba_table1.STUDY, rows)["ranking-released-pixels"] == Outcome.NOT_REPRODUCED
+
+
+@pytest.mark.parametrize(
+    ("place", "outcome"), [(0.4, Outcome.REPRODUCED), (0.6, Outcome.REPRODUCED), (0.8, Outcome.NOT_REPRODUCED)]
+)
+def test_a_ranking_stays_where_one_pair_changes_places(place, outcome):
+    """SM, last of six as released, comes to lie at its place, one before or two before it."""
+    values = {m: (0.3 + 0.2 * i, 0.05) for i, m in enumerate(("ig", "big", "agi", "mfaba_smooth", "mfaba_sharp"), 1)}
+    both = {f"{m}_{protocol}": v for m, v in values.items() for protocol in (RELEASED, DESCRIBED, CORRECTED)}
+    rows = mfaba_table1.rows([result1(**both, gradient_released=(0.4, 0.05), gradient_corrected=(place, 0.05))])
+    assert outcomes(mfaba_table1.STUDY, rows)["ranking-corrected"] == outcome
+    assert outcomes(mfaba_table1.STUDY, rows)["ranking-described"] == Outcome.REPRODUCED
 
 
 def test_several_trainings_share_a_row():
