@@ -12,8 +12,6 @@ PY     := $(VENV)/bin/python
 # a study is a file: reproduce/studies/mfaba_table1.py is `make mfaba-table1`
 STUDIES := $(subst _,-,$(filter-out __init__,$(basename $(notdir $(wildcard reproduce/studies/*.py)))))
 
-DOCUMENTED := xdnn reproduce $(addprefix reproduce.,study context nets tasks cache fingerprint scales compare attribute estimate)
-
 # The larger scales fetch first what is not there yet; `python -m reproduce run` never does.
 FETCHED := $(if $(filter-out embedded smoke,$(SCALE)),data)
 
@@ -22,7 +20,7 @@ RUN := --scale $(SCALE) --device $(DEVICE) --seeds $(SEEDS) $(ARGS)
 BENCH := --benchmark-enable --benchmark-storage
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce-all publish report compare data docs list test lint bench bench-check bench-history bench-record bench-self-test clean $(STUDIES)
+.PHONY: help setup reproduce-all publish report compare data docs readme list test lint bench bench-check bench-history bench-record bench-self-test clean $(STUDIES)
 
 help: ## show this
 	@echo "usage: make TARGET [SCALE=embedded|subset|paper|smoke] [DEVICE=cpu|cuda] [SEEDS=1] [ARGS='--workers 4']"
@@ -65,8 +63,11 @@ compare: setup ## hold your own results of SCALE against the published ones
 data: setup ## compose or fetch, and verify, the data of SCALE
 	$(PY) -m reproduce data --scale $(SCALE)
 
-docs: setup ## API reference from the docstrings, and the theory, into docs/api
-	$(PY) -m pdoc --docformat google --output-directory docs/api $(DOCUMENTED)
+docs: setup ## the documentation as a site, into site/ (a broken link is an error)
+	$(PY) -m sphinx --quiet --fail-on-warning --builder html docs site
+
+readme: setup ## the blocks of README and docs/ that are made from published results and registries
+	$(PY) -m reproduce.report.readme
 
 list: setup ## studies, models, methods, data sets, and what is there
 	$(PY) -m reproduce list --scale $(SCALE)

@@ -4,8 +4,6 @@
 (X-DNN Def. 3.5); ``is_homogeneous`` measures it (Def. 3.3). On such a net Integrated Gradients with a zero baseline is
 Input x Gradient (Prop. 3.2), one backward pass. ``HomogeneousWrapper`` gives any net the property without touching its
 weights.
-
-.. include:: ../../docs/theory.md
 """
 
 from xdnn.homogeneity.batch_norm import BiasFreeBatchNorm
