@@ -31,7 +31,7 @@ def publish(
     with interruptible(KEPT):
         run_studies(list(STUDIES.values()), context, console, workers=find_workers(machine), clean=True)
     print_summary(context.results)
-    say(f"look at the difference (git diff {context.results}), then commit it")
+    say(f"look at the difference (git diff {context.results}), then `make readme`, then commit both")
 
 
 def refuse_changes() -> None:

@@ -26,7 +26,7 @@ OUTCOMES = (Outcome.NOT_REPRODUCED, Outcome.INCONCLUSIVE, Outcome.REPRODUCED, Ou
 
 # Columns of evidence that are no ids.
 _NUMBERS = ("value", "low", "high", "n", "trainings", "spread", "reported", "sem")
-_WORDS = ("unit", "better", "reason", "says", "training", "weights", "width")
+_WORDS = ("unit", "better", "reason", "says", "training", "weights", "width", "p_t", "p_wilcoxon")
 FEW = 3  # so many rows of evidence are named one by one
 
 

@@ -1,26 +1,38 @@
-"""What README says of results and studies: blocks between comments, made from the published records. `make readme`
+"""What README and the pages of docs/ say of results, studies and methods: blocks between comments. `make readme`
 
-    <!-- findings -->   counts by kind and outcome, five findings in a line each, and every claim that was not reproduced
-    <!-- studies -->    every study: what it shows, and of which paper
+    README.md         findings   counts by kind and outcome, five findings in a line each, and every claim that failed
+                      run        how long a run takes
+                      studies    every study: what it shows, and of which paper
+    docs/methods.md   methods    the registry of methods
+                      quality    findings about methods, a line each
+                      cost       time, memory and distance to IG of each method
+    docs/measured.md  measured   of each published scale: when, where and with what
 
-A test holds README against these functions, so a number in it cannot be older than the published one.
+Numbers come from the published records. A test holds the documents against these functions, so no number in them can be
+older than the published one.
 """
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pandas as pd
 
 from reproduce.claims import Kind, Outcome
 from reproduce.errors import UserError
 from reproduce.paths import PUBLISHED, ROOT
-from reproduce.records import read_records
-from reproduce.report import findings, tables
+from reproduce.records import ALL, read_records
+from reproduce.report import findings, measuring, tables
+from xdnn import METHODS
+from xdnn.attributions import Method
 
 README = ROOT / "README.md"
+DOCS = ROOT / "docs"
 SCALE = "embedded"
+LARGER = ("subset", "paper")
 
 # The findings that README tells, one for each question that a reader comes with. Ids of claims never change.
 TOLD = (
@@ -30,6 +42,21 @@ TOLD = (
     "nhanes/x-gradient-prior-helps",  # does the papers' application work?
     "mfaba-table2/big-equal",  # is the other road as fast as they say?
 )
+# Those that docs/methods.md tells: what one pass, few and many are worth.
+ON_METHODS = (
+    "table2/x-gradient-is-ig",
+    "one-pass/one-pass-kpm",
+    "one-pass/own-radius-kpm",
+    "one-pass/few-steps-kpm",
+    "conversion/stripping-cost",
+    "steps/paper-range",
+    "steps/adaptive-saves",
+)
+COSTS = {  # metric of the study cost -> heading
+    "relative_time": "time / gradient",
+    "peak_mib": "peak MiB",
+    "error": "relative L1 distance to IG (300)",
+}
 WORDS = {
     Outcome.REPRODUCED: "Holds",
     Outcome.NOT_REPRODUCED: "Does not hold",
@@ -59,12 +86,18 @@ def findings_block(claims: Sequence[findings.Record], told: Sequence[str] = TOLD
     Raises:
         UserError: a claim that is to be told is not among the published ones.
     """
+    return "\n\n".join([tables.markdown(_counts(claims)), told_block(claims, told), _failures(claims)])
+
+
+def told_block(claims: Sequence[findings.Record], told: Sequence[str]) -> str:
+    """These claims, a line each. Raises UserError for one that is not among ``claims``."""
     by_id = {claim["id"]: claim for claim in claims}
     absent = [name for name in told if name not in by_id]
     if absent:
-        raise UserError(f"README tells of {', '.join(absent)}, and no published claim has this id; see {__name__}.TOLD")
-    lines = "\n".join(f"- {_line(by_id[name])}" for name in told)
-    return "\n\n".join([tables.markdown(_counts(claims)), lines, _failures(claims)])
+        raise UserError(
+            f"the documents tell of {', '.join(absent)}, and no published claim has this id; see {__name__}"
+        )
+    return "\n".join(f"- {_line(by_id[name])}" for name in told)
 
 
 def _counts(claims: Sequence[findings.Record]) -> pd.DataFrame:
@@ -96,13 +129,69 @@ def _failures(claims: Sequence[findings.Record]) -> str:
     return "\n\n".join(parts) or "No claim failed."
 
 
+# --- runs ---
+
+
+def run_block(records: Iterable[findings.Record]) -> str:
+    """How long a run with one training of each net takes where the published one was measured.
+
+    Of the trainings of one net and what is measured on each, which have one name, the mean counts once. Workers of one
+    thread share the tasks; what ran with more threads ran alone.
+    """
+    tasks = {task["key"]: task for record in records for task in record["tasks"]}
+    by_name: dict[str, list[float]] = {}
+    for task in tasks.values():
+        by_name.setdefault(task["task"], []).append(task["seconds"] * task["threads"] / task["cores"])
+    minutes = sum(sum(seconds) / len(seconds) for seconds in by_name.values()) / 60
+    some = next(iter(tasks.values()))
+    return (
+        f"The first computes every study from nothing, about {math.ceil(minutes)} minutes on {some['cores']} cores "
+        f"({some['hardware']}), and writes `results/embedded/report.html`; the second checks the code."
+    )
+
+
+def measured_block(scales: Mapping[str, Sequence[findings.Record]]) -> str:
+    """Of each scale: a sentence on when and where, and the seconds of each study."""
+    parts = []
+    for scale, records in scales.items():
+        lines = [[record["study"], f"{record['seconds']:.0f}", str(len(record["tasks"]))] for record in records]
+        study_table = tables.markdown(pd.DataFrame(lines, columns=["study", "seconds of measuring", "tasks"]))
+        parts += [f"**Scale {scale}.** {measuring.sentence(measuring.whole_span(records))}", study_table]
+    return "\n\n".join(parts)
+
+
+# --- methods ---
+
+
+def methods_block(methods: Mapping[str, Method]) -> str:
+    """The registry: what each method costs, what its sum is counted from, and what it needs."""
+    lines = []
+    for name, method in methods.items():
+        needs = ["an X-net"] * method.needs_x + ["references"] * method.references + ["a generator"] * method.stochastic
+        needs += ["batch mates"] * method.ties_batch_mates
+        passes = "by the image" if method.passes is None else str(method.passes)
+        lines.append([method.label, f"`{name}`", passes, method.baseline or "", ", ".join(needs)])
+    return tables.markdown(pd.DataFrame(lines, columns=["method", "name", "passes", "sums from baseline", "needs"]))
+
+
+def cost_block(rows: pd.DataFrame) -> str:
+    """Of the first regular net of the study cost: each method's time, memory and distance to IG."""
+    rows = rows[(rows["training"] == ALL) & (rows["variant"] == "regular") & rows["reason"].isna()]
+    first = rows[(rows["model"] == rows["model"].iloc[0]) & (rows["dataset"] == rows["dataset"].iloc[0])]
+    return tables.markdown(tables.wide(first, ["method"], COSTS, intervals=False))
+
+
 # --- studies ---
 
 
 def studies_block(studies: Iterable[Listed]) -> str:
     """A line for each study: the target of make, what it shows, and the paper whose table or figure it reproduces."""
-    lines = [[f"`make {study.name}`", study.title, paper_of(study.source)] for study in studies]
-    return tables.markdown(pd.DataFrame(lines, columns=["command", "what it shows", "paper"]))
+    lines = [[f"`{study.name}`", f"{study.title}{_of(paper_of(study.source))}"] for study in studies]
+    return tables.markdown(pd.DataFrame(lines, columns=["`make`", "shows (paper)"]))
+
+
+def _of(paper: str) -> str:
+    return f" ({paper})" if paper else ""
 
 
 def paper_of(source: str) -> str:
@@ -110,19 +199,55 @@ def paper_of(source: str) -> str:
     return next((paper for start, paper in PAPERS.items() if source.startswith(start)), "")
 
 
-# --- the file ---
+# --- the files ---
 
 
-def published_claims(folder: Path = PUBLISHED / SCALE) -> list[findings.Record]:
-    """The claims of every published study, in the order of the report.
+def published_records(folder: Path = PUBLISHED / SCALE) -> list[dict[str, Any]]:
+    """The records of every published study, in the order of the report.
 
     Raises:
         UserError: nothing is published there, or by another version of the suite.
     """
-    claims = [claim for record in read_records(folder).values() for claim in record["claims"]]
-    if any("id" not in claim or "outcome" not in claim for claim in claims):
+    records = list(read_records(folder).values())
+    if any("id" not in claim or "outcome" not in claim for record in records for claim in record["claims"]):
         raise UserError(f"{folder} was written by another version of the suite; make it again with `make publish`")
-    return claims
+    return records
+
+
+def claims_of(records: Iterable[findings.Record]) -> list[findings.Record]:
+    return [claim for record in records for claim in record["claims"]]
+
+
+def documents(published: Path, studies: Iterable[Listed]) -> dict[Path, dict[str, str]]:
+    """File -> block -> what stands in it.
+
+    Args:
+        published: folder of the published scales.
+
+    Raises:
+        UserError: SCALE was not published by this version of the suite, or lacks a claim or study that is told of.
+    """
+    scales = {SCALE: published_records(published / SCALE)}
+    for scale in LARGER:
+        with suppress(UserError):  # what was published by another version is not told of
+            scales[scale] = published_records(published / scale)
+    claims = claims_of(scales[SCALE])
+    cost = published / SCALE / "cost.csv"
+    if not cost.is_file():
+        raise UserError(f"{cost} is not there; make it with `make publish`")
+    return {
+        README: {
+            "findings": findings_block(claims),
+            "run": run_block(scales[SCALE]),
+            "studies": studies_block(studies),
+        },
+        DOCS / "methods.md": {
+            "methods": methods_block(METHODS),
+            "quality": told_block(claims, ON_METHODS),
+            "cost": cost_block(pd.read_csv(cost)),
+        },
+        DOCS / "measured.md": {"measured": measured_block(scales)},
+    }
 
 
 def block(text: str, name: str) -> str:
@@ -147,11 +272,11 @@ def _place(text: str, name: str) -> tuple[int, int]:
 
 
 def main() -> None:
-    """Refresh README.md."""
+    """Refresh README.md and the pages."""
     from reproduce.studies import STUDIES  # what exists, run or not; the functions above know result files only
 
-    blocks = {"findings": findings_block(published_claims()), "studies": studies_block(STUDIES.values())}
-    README.write_text(refreshed(README.read_text(), blocks))
+    for path, blocks in documents(PUBLISHED, STUDIES.values()).items():
+        path.write_text(refreshed(path.read_text(), blocks))
 
 
 if __name__ == "__main__":
