@@ -49,7 +49,7 @@ from xdnn.homogeneity import (
 )
 from xdnn.metrics import METRICS, Metric
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "METHODS",

@@ -145,8 +145,8 @@ def run_block(records: Iterable[findings.Record]) -> str:
     minutes = sum(sum(seconds) / len(seconds) for seconds in by_name.values()) / 60
     some = next(iter(tasks.values()))
     return (
-        f"The first computes every study from nothing, about {math.ceil(minutes)} minutes on {some['cores']} cores "
-        f"({some['hardware']}), and writes `results/embedded/report.html`; the second checks the code."
+        f"The first takes about {math.ceil(minutes)} minutes on {some['cores']} cores ({some['hardware']}) and writes "
+        "`results/embedded/report.html`; the second checks the code."
     )
 
 
