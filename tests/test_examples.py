@@ -10,6 +10,12 @@ import torch
 from command_line import ROOT, invoke
 from test_plugins import clean_plugins  # noqa: F401  # a fixture
 
+from reproduce.claims import judge
+from reproduce.cli.context import make_context
+from reproduce.registries import load_plugins
+from reproduce.results import all_rows
+from reproduce.studies import STUDIES
+
 EXAMPLES = ROOT / "examples"
 NOTEBOOKS = sorted(path.stem for path in EXAMPLES.glob("*.ipynb"))
 
@@ -101,3 +107,21 @@ def test_the_plugin_adds_what_it_says(tmp_path):
     for study in ("table1", "contrast"):  # a task for each variant, its training, and the data
         tasks = next(line for line in output.splitlines() if f"│ {study} " in line)
         assert "0/" in tasks and "0/0" not in tasks
+
+
+@pytest.mark.usefixtures("clean_plugins")
+def test_the_study_runs_as_a_plugin(tmp_path):
+    """Its tasks at scale smoke, rows, table, claim and figure; one small net stands for all."""
+    study = load_study(EXAMPLES / "my_study.py")
+    made = make_context("smoke", results=tmp_path / "results", cache=tmp_path / "cache")
+    tasks = [task for task in study.at(made) if task.about.model == "alexnet"]
+    rows = all_rows(study, [made.result(task) for task in tasks])
+    assert set(rows["metric"]) == {"sparsity", "sparsity_change"} and rows["value"].between(-1, 1).all()
+    assert len(study.table(rows)) == 2 and study.figure(rows, []).axes
+    (finding,) = judge(study.claims, rows)
+    assert finding.evidence["metric"].tolist() == ["sparsity_change"]
+
+
+def load_study(path):
+    load_plugins([path])
+    return STUDIES["sparsity"]
