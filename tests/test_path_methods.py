@@ -102,11 +102,11 @@ def slow_guided_ig(net, x_in, start, target, steps, fraction, max_distance):
             sizes = sorted(np.inf if reached[i] else abs(slope[i]) for i in range(count))
             threshold = sizes[int(fraction * (count - 1))]
             group = [i for i in range(count) if not reached[i] and abs(slope[i]) <= threshold]
-            room = sum(abs(limit[i] - x[i]) for i in group)
-            share = min(1.0, missing / room)
+            space = sum(abs(limit[i] - x[i]) for i in group)
+            share = min(1.0, missing / space)
             for i in group:
                 x[i], reached[i] = (limit[i], True) if share == 1 else (x[i] + share * (limit[i] - x[i]), reached[i])
-            missing -= share * room
+            missing -= share * space
         attribution += (x - old) * slope
     return torch.from_numpy(attribution).view(shape)
 

@@ -123,7 +123,7 @@ def _range(evidence: Sequence[Mapping[str, Any]]) -> str:
 
 
 def nearest(claim: Record) -> int | None:
-    """The row with the least room to the criterion, or outside of it the furthest; where one is enough, the best one.
+    """The row that is nearest to the criterion's limit, or furthest outside of it; where one is enough, the best one.
 
     None where the rows' units differ, so that they cannot be ordered.
     """
