@@ -238,7 +238,9 @@ def test_a_protocol_can_turn_the_ranking_round():
     assert one(rows, metric="rank", method="gradient", protocol=DESCRIBED)["value"] == 6  # its released line stands in
     assert one(rows, metric="tau", against=CORRECTED)["value"] == pytest.approx(-1)
     found = outcomes(mfaba_table1.STUDY, rows)
-    assert found["ranking-corrected"] == Outcome.NOT_REPRODUCED and found["ranking-released-pixels"] == Outcome.REPRODUCED
+    assert (
+        found["ranking-corrected"] == Outcome.NOT_REPRODUCED and found["ranking-released-pixels"] == Outcome.REPRODUCED
+    )
     assert one(rows, metric="tau", against="released_pixels")["value"] == pytest.approx(1)
     table = mfaba_table1.table(rows)
     assert "ranking" in {line.ids[-2] for line in table.lines}
