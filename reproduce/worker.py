@@ -12,6 +12,7 @@ import torch
 from distributed import Worker, get_worker
 
 from reproduce import plugins
+from reproduce.peak_memory import peak_bytes
 from reproduce.tasks import Result, Task
 from xdnn.allocator import keep_freed_memory
 
@@ -23,8 +24,12 @@ SECONDS_BETWEEN_EVENTS = 0.5
 
 
 def dask_setup(worker: Worker) -> None:
-    """Called by Dask when the process starts: Ctrl-C is for the main process, which ends its workers itself."""
+    """Called by Dask when the process starts: Ctrl-C is for the main process, which ends its workers itself.
+
+    The profiler, which counts bytes for study ``cost``, complains unless it is first used in this thread.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    peak_bytes(lambda: None)
 
 
 def compute(work: bytes, threads: int, plugin_files: list[str]) -> Result[Any, Any]:
