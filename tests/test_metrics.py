@@ -3,7 +3,7 @@ import torch
 
 from xdnn.metrics import METRICS, localisation, masks
 from xdnn.metrics.accuracy import topk_hits
-from xdnn.metrics.agreement import completeness_gap, mard, relative_l1
+from xdnn.metrics.agreement import completeness_gap, mard, mard_by_image, relative_l1
 
 
 def test_mard_is_a_ratio_of_batch_means():
@@ -11,6 +11,16 @@ def test_mard_is_a_ratio_of_batch_means():
     other = torch.tensor([[2.0, 0.0], [0.0, 4.0]])
     assert mard(reference, other).item() == pytest.approx(0.5 / (2 + 1e-7))
     assert mard(other, reference).item() == pytest.approx(0.5 / (1.5 + 1e-7))  # not symmetric
+
+
+def test_an_image_s_part_in_mard_is_what_leaving_it_out_changes():
+    draws = torch.Generator().manual_seed(0)
+    reference, other = (torch.randn(6, 3, 4, 4, generator=draws, dtype=torch.float64) for _ in range(2))
+    whole, parts = mard(reference, other), mard_by_image(reference, other)
+    without = torch.stack([mard(*(torch.cat([a[:i], a[i + 1 :]]) for a in (reference, other))) for i in range(6)])
+    assert parts.mean().item() == pytest.approx(whole.item(), rel=1e-12) and parts.std() > 0.01
+    torch.testing.assert_close(parts - parts[0], 6 * (without[0] - without))
+    torch.testing.assert_close(mard_by_image(reference[:1], other[:1]), mard(reference[:1], other[:1])[None])
 
 
 def test_relative_l1_is_per_image():

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
 from reproduce.statistics import (
@@ -16,6 +17,7 @@ from reproduce.statistics import (
     ratio_interval,
     share_interval,
 )
+from xdnn.metrics.agreement import mard_by_image
 
 REPETITIONS = 2_000  # of a simulation; the share that is covered then has a standard error of 0.5 points
 COVERED = (0.92, 0.98)
@@ -77,6 +79,19 @@ def test_the_interval_of_a_ratio_covers_it(units):
     top = 3 * bottom + rng.normal(size=bottom.shape)
     pairs = np.stack([top, bottom], axis=1)
     assert COVERED[0] <= coverage(pairs, 3, lambda pair: ratio_interval(*pair)) <= COVERED[1]
+
+
+@pytest.mark.parametrize("images", [16, 80])
+def test_the_interval_of_mard_over_images_covers_it(images):
+    """Batches of 16, as in its definition. Images differ in the size of their attributions and in how far the two agree."""
+    rng = np.random.default_rng(images)
+    batches = REPETITIONS // 2 * images // 16
+    size, gap = rng.lognormal(sigma=0.5, size=(batches, 16)), rng.lognormal(-1, 0.5, size=(batches, 16))
+    reference = torch.from_numpy(size).view(batches, 16, 1)
+    other = torch.from_numpy(size * (1 + gap)).view(batches, 16, 1)
+    parts = torch.stack([mard_by_image(a, b) for a, b in zip(reference, other, strict=True)]).numpy()
+    expected = parts.mean()  # of batches of 16, whose bias is part of the definition; from thousands of batches
+    assert COVERED[0] <= coverage(parts.reshape(-1, images), expected) <= COVERED[1]
 
 
 def test_the_interval_is_student_s_where_the_sample_is_symmetric():

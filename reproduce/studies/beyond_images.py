@@ -24,7 +24,7 @@ from reproduce.study import Study
 from reproduce.tasks import Result, Task
 from reproduce.training import compact
 from xdnn import gradient, input_x_gradient, integrated_gradients, is_homogeneous, to_x_variant, x_gradient
-from xdnn.metrics.agreement import mard
+from xdnn.metrics.agreement import mard_by_image
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Measurement:
     """Of one training.
 
     Attributes:
-        quality: a number per test example; ``mard``: per batch of explained ones.
+        quality: a number per test example; ``mard``: what each explained one contributes to its batch's.
         deviation: of F(ax) from aF(x) in float64.
         truth: method -> per explained example, how well its attribution agrees with what is known.
         maps: method -> attributions by token, (N, P); ``known`` (N, P) and ``names`` are of the same examples.
@@ -148,7 +148,7 @@ def measure(experiment: Experiment[Subject, Protocol]) -> Measurement:
     batches = zip(reference.split(protocol.mard_batch), product.split(protocol.mard_batch), strict=True)
     return Measurement(
         quality.tolist(),
-        [mard(a, b).item() for a, b in batches],
+        [part for a, b in batches for part in mard_by_image(a, b).tolist()],
         is_homogeneous(net, inputs[:32], dtype=torch.float64).deviation,
         {method: problem.agreement(tokens, explained.truth).tolist() for method, tokens in maps.items()},
         maps,

@@ -22,6 +22,25 @@ def mard(reference: Tensor, other: Tensor) -> Tensor:
     return (reference - other).abs().mean() / (reference.abs().mean() + MARD_EPSILON)
 
 
+def mard_by_image(reference: Tensor, other: Tensor) -> Tensor:
+    """What each of the B images of one batch contributes to its MARD; unit-free. (B,); their mean is ``mard``.
+
+    Image i has R + B (R - R_i), less the mean of the second term, where R is the batch's MARD and R_i that without image i
+    (the jackknife). The spread of these values over images is that of MARD; some may be below 0.
+
+    Raises:
+        ValueError: an attribution that is not finite.
+    """
+    whole, count = mard(reference, other), len(reference)
+    if count == 1:
+        return whole[None]
+    difference, size = (values.flatten(1).abs().mean(1) for values in (reference - other, reference))
+    size = size + MARD_EPSILON
+    without = (difference.sum() - difference) / (size.sum() - size)
+    effect = count * (whole - without)
+    return whole + effect - effect.mean()
+
+
 def relative_l1(reference: Tensor, other: Tensor) -> Tensor:
     """sum|A - B| / sum|A| for each image; unit-free, 0 is equality. (B,). An all-zero reference gives 0 or infinity.
 
