@@ -121,7 +121,7 @@ def keys(suite, tmp_path):
 
 
 # Those that measure MARD, and ground-truth, which reads the registry of all metrics.
-READ_MARD = {"table1", "width", "beyond-images", "ground-truth"}
+READ_MARD = {"table1", "mantissa", "width", "beyond-images", "ground-truth"}
 
 
 @pytest.mark.parametrize(
