@@ -295,6 +295,24 @@ def test_measuring_tells_the_protocols_apart(net, images):
         assert np.isfinite(line.total).all()
 
 
+def test_on_the_mean_colour_insertion_starts_from_the_net_s_zero(net, images):
+    protocol = mfaba_table1.Protocol(
+        images=6, steps=4, lines=("gradient released", "gradient corrected", "random added")
+    )
+    about = replace(NET, model="alexnet", weights="untrained")
+    found = mfaba_table1.measure(net.float(), images, protocol, experiment(about, protocol)).lines
+    inputs = images.first(6).inputs()
+    with torch.no_grad():
+        classes, zero = net.float()(inputs).argmax(1), net.float()(torch.zeros_like(inputs)).softmax(1)
+    expected = zero.gather(1, classes[:, None])[:, 0]
+    for key in ("gradient released", "random added"):
+        torch.testing.assert_close(found[key].curves["insertion_mean_colour"][:, 0], expected)
+        assert not torch.allclose(found[key].curves["insertion"][:, 0], expected)
+    assert "insertion_mean_colour" not in found["gradient corrected"].curves
+    rows = mfaba_table1.rows([Result(about, mfaba_table1.Measurement(found, {}), 1.0, {})])
+    assert set(rows.query("metric == 'deletion_mean_colour'")["method"]) == {"gradient", "random"}
+
+
 # --- Table 2 ---
 
 

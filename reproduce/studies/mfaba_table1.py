@@ -77,7 +77,7 @@ class Explained:
     """What one line gave.
 
     Attributes:
-        curves: "insertion", "deletion", and by pixel "insertion_pixels", "deletion_pixels" -> (n, K + 1).
+        curves: "insertion" and "deletion", alone or with a suffix of ORDERS or MEAN_COLOUR -> (n, K + 1).
         forward, backward: passes per image, as counted.
         steps, crossed, total, fall: of MFABA, for each image: steps of its path, whether it reached another class, the sum
             of the attributions, and the fall of the explained output from the image to the path's end.
@@ -123,6 +123,7 @@ PROTOCOLS = {
     "paper": {"torchvision": Protocol(images=1_000, steps=None)},
 }
 ORDERS = {"": "released", "_pixels": "pixels"}  # suffix of a metric -> ranking of ``insertion_deletion``
+MEAN_COLOUR = "_mean_colour"  # suffix of a metric whose substrate is that, of the lines as released and those added
 METRICS = {"insertion": "higher", "deletion": "lower", "difference": "higher"}
 INSERTION_MARGIN, DELETION_MARGIN = 0.005, 0.002  # areas of 0..1; below the paper's smallest leads, 0.0054 and 0.0034
 SAME_RANKING = 0.86  # Kendall's tau: of six methods' 15 pairs one may have changed places, which is 0.867
@@ -194,7 +195,10 @@ def explain(
     draws = experiment.generator("mfaba-table1", experiment.about.label)
     options = {"generator": draws} if line.stochastic else {}
     black = (-torch.tensor(images.mean) / torch.tensor(images.std)).view(3, 1, 1).to(device)
-    curves: dict[str, list[Tensor]] = {f"{side}{suffix}": [] for suffix in ORDERS for side in ("insertion", "deletion")}
+    ways = {suffix: (ranking, black) for suffix, ranking in ORDERS.items()}
+    if line.protocol in (RELEASED, ADDED):
+        ways[MEAN_COLOUR] = (ORDERS[""], torch.zeros_like(black))
+    curves: dict[str, list[Tensor]] = {f"{side}{suffix}": [] for suffix in ways for side in ("insertion", "deletion")}
     found = Explained({}, 0.0, 0.0)
     forward = backward = 0
     for inputs, labels in images.batches(line.batch, device):
@@ -203,8 +207,8 @@ def explain(
             made = spaces.run(line, inputs, targets, **options)
         forward, backward = forward + passes.forward, backward + passes.backward
         maps = made.attributions if isinstance(made, BoundaryPaths) else made
-        for suffix, ranking in ORDERS.items():
-            both = insertion_deletion(model, inputs, maps, step=step, ranking=ranking, substrate=black)
+        for suffix, (ranking, substrate) in ways.items():
+            both = insertion_deletion(model, inputs, maps, step=step, ranking=ranking, substrate=substrate)
             curves[f"insertion{suffix}"].append(both.insertion.cpu())
             curves[f"deletion{suffix}"].append(both.deletion.cpu())
         if isinstance(made, BoundaryPaths):
@@ -232,7 +236,8 @@ def rows(results: Sequence[Result[Net, Measurement]]) -> pd.DataFrame:
 
     A row of ``<metric>_lead`` is the paired difference between the kind of MFABA and the rival that have the largest mean
     (against "best"), or between that kind and one rival; ``reason`` names the two. One of ``rank`` is a method's place by
-    insertion among the paper's six under a protocol, one of ``tau`` compares two such rankings; "_pixels": by pixel.
+    insertion among the paper's six under a protocol, one of ``tau`` compares two such rankings; "_pixels": by pixel;
+    "_mean_colour": on that substrate.
     """
     out: list[Row] = []
     for ids, group in by_training(results):
@@ -257,7 +262,9 @@ def row(
 def scores(group: Group, key: str) -> dict[str, Samples]:
     """Metric -> areas of each image, (trainings, n)."""
     out: dict[str, Samples] = {}
-    for suffix in ORDERS:
+    for suffix in (*ORDERS, MEAN_COLOUR):
+        if f"insertion{suffix}" not in group[0].value.lines[key].curves:
+            continue
         insertion, deletion = (
             np.stack([area(result.value.lines[key].curves[f"{side}{suffix}"]).double().numpy() for result in group])
             for side in ("insertion", "deletion")
@@ -272,7 +279,7 @@ def line_rows(model: str, group: Group, line: Line) -> Iterator[Row]:
     reported = dict(zip(METRICS, printed, strict=False))
     named = partial(row, line.method, line.protocol)
     for metric, samples in scores(group, line.key).items():
-        found = named(metric, METRICS[metric.removesuffix("_pixels")], mean_interval(samples))
+        found = named(metric, METRICS[metric.partition("_")[0]], mean_interval(samples))
         yield found | {"reported": reported.get(metric)}
     explained = [result.value.lines[line.key] for result in group]
     count = len(explained[0].curves["insertion"])
@@ -347,6 +354,8 @@ def table(rows: pd.DataFrame) -> Table:
         "insertion_pixels": "Insertion, by pixel",
         "deletion_pixels": "Deletion, by pixel",
         "rank_pixels": "Rank, by pixel",
+        f"insertion{MEAN_COLOUR}": "Insertion, mean colour",
+        f"deletion{MEAN_COLOUR}": "Deletion, mean colour",
         "forward_passes": "Forward passes",
         "path_steps": "Steps of its path",
         "crossed": "Paths that crossed (%)",
@@ -479,7 +488,10 @@ STUDY = Study(
         "accumulating path. Corrected: the predicted class, softmax once and through the log-odds, the trapezoid rule, BIG "
         "from the first crossing, Gauss-Legendre points. Insertion and deletion: black substrate, softmax probability of the "
         "predicted class, normalised trapezoid; a step changes, in all channels, each pixel that any channel ranks in it, as "
-        "released; by pixel: one order of the pixels by the sum over channels, the standard protocol. Ranks and Kendall's "
+        "released; by pixel: one order of the pixels by the sum over channels, the standard protocol. Mean colour: that as "
+        "substrate, for the lines as released and those added. Black is the authors' choice and IG's baseline in [0, 1]; the "
+        "baseline of Input x Gradient and X-Gradient is the mean colour, so on black they are asked what they did not answer: "
+        "each method is measured on both. Ranks and Kendall's "
         "tau: of the paper's six methods by mean insertion. Passes: counted as run. Completeness gap: mean distance of "
         "MFABA's sum from the fall of the explained output along its path, over the mean fall. Intervals: 95 %, over images."
     ),
