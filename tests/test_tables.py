@@ -137,6 +137,10 @@ def test_an_entry_in_words():
     assert tables.words(Number(93.71, 92.2, 95.1)) == "93.7 [92.2, 95.1]"
     assert tables.words(Number(93.71, 92.2, 95.1), intervals=False) == "93.7"
     assert tables.words(Number(0.3, note="said: holds")) == "0.3 (said: holds)"
+    of_several = Number(93.71, 92.2, 95.1, 100, 5, spread=1.04)
+    assert (
+        tables.words(of_several) == "93.7 [92.2, 95.1] ± 1.04" and tables.words(of_several, intervals=False) == "93.7"
+    )
     assert tables.words(Number(5, 5, 5)) == "5" and tables.words(None) == "" and tables.words("not run") == "not run"
 
 
@@ -152,6 +156,15 @@ def test_markdown_and_latex_have_labels_and_arrows():
         and r"CIFAR-10 & AlexNet & X-variant & 60.0 [59.0, 61.0] & 2 [1, 3] \\" in source
     )
     assert "[" not in tables.markdown(wide(ROWS, INDEX, HEADS, intervals=False))
+
+
+def test_the_spread_over_trainings_is_explained_below_the_table_and_kept_in_its_record():
+    several = wide(ROWS.assign(trainings=5, spread=2.0), INDEX, HEADS)
+    assert "60.0 [59.0, 61.0] ± 2" in tables.markdown(several)
+    assert tables.legend(several).endswith("behind ± the standard deviation over 5 trainings.")
+    assert tables.legend(wide(ROWS, INDEX, HEADS)) == ""
+    record = json.loads(json.dumps(tables.record(several), allow_nan=False))
+    assert tables.from_record(record).lines[1].entries[0] == several.lines[1].entries[0]
 
 
 # --- files ---

@@ -15,19 +15,22 @@ def publish(
     machine: options.Machine,
     scale: options.Scale = "embedded",
     seeds: options.Seeds = 1,
+    repetitions: options.Repetitions = None,
     cache: options.Cache = CACHE,
 ) -> None:
     """Measure the tracked results of a scale on a clean tree.
 
     Writes results/published; what was measured on a changed tree is measured again. Nothing is committed.
 
-    Example: python -m reproduce publish --scale embedded --seeds 5
+    Example: python -m reproduce publish --scale embedded --seeds 5 --repetitions 200
     """
     refuse_changes()
     from reproduce.runner import run_studies
     from reproduce.studies import STUDIES
 
-    context = make_context(scale, device=machine.device, seeds=seeds, results=PUBLISHED, cache=cache)
+    context = make_context(
+        scale, device=machine.device, seeds=seeds, repetitions=repetitions, results=PUBLISHED, cache=cache
+    )
     with interruptible(KEPT):
         run_studies(list(STUDIES.values()), context, console, workers=find_workers(machine), clean=True)
     print_summary(context.results)

@@ -19,9 +19,7 @@ def run(
     scale: options.Scale = "embedded",
     seed: options.Seed = 0,
     seeds: options.Seeds = 1,
-    repetitions: Annotated[
-        int | None, typer.Option(min=2, help="of study nhanes; default: the scale's (the paper: 200)")
-    ] = None,
+    repetitions: options.Repetitions = None,
     images: Annotated[
         int | None, typer.Option(min=1, help="only the first N images of each study; results go to <scale>-N")
     ] = None,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reproduce.claims import Finding, Kind, Outcome
-from reproduce.report import style
+from reproduce.report import style, tables
 from reproduce.report.tables import Number, number, plain, words
 
 Record = Mapping[str, Any]  # of one claim, as ``record`` makes it
@@ -180,8 +180,7 @@ def _with_unit(text: str, row: Mapping[str, Any]) -> str:
 
 def entry(row: Mapping[str, Any]) -> Number:
     """A row of evidence as a table has it."""
-    value, low, high = (float(row.get(name, math.nan)) for name in ("value", "low", "high"))
-    return Number(value, low, high, int(row.get("n", 0)), int(row.get("trainings", 1)))
+    return tables.measured(row)
 
 
 def units(claim: Record) -> str:

@@ -115,6 +115,7 @@ def study_markdown(record: StudyRecord) -> str:
         f"{record['question']} ({record['source']}; `make {record['study']}`)",
         _claims_markdown(record["claims"], ["claim", "kind", "reported", "measured", "outcome"]),
         tables.markdown(table) or "Not run at this scale.",
+        tables.legend(table),
         f"![{record['title']}: {record['shows']}]({record['study']}.png)" if ".png" in record["files"] else "",
         *(f"**What these accuracies mean.** {note}" for note in record.get("notes", ())),
         f"**Method.** {record['method']}",

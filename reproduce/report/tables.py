@@ -24,6 +24,7 @@ class Number:
         n: independent units (images, repetitions) behind it.
         trainings: of the net that was measured.
         note: words that follow it, e.g. what a paper says of it.
+        spread: standard deviation over the trainings; 0 where there is one.
     """
 
     value: float
@@ -32,6 +33,7 @@ class Number:
     n: int = 0
     trainings: int = 1
     note: str = ""
+    spread: float = 0.0
 
 
 Entry = Number | str | None  # words where there is a reason instead of a number; None where there is nothing
@@ -128,8 +130,15 @@ def _entry(row: Mapping[Any, Any] | None, *, reported: bool) -> Entry:
     if pd.isna(row["value"]):
         reason = row.get("reason")
         return f"not run: {reason}" if isinstance(reason, str) and reason else None
-    trainings = int(row.get("trainings", 1))
-    return Number(float(row["value"]), float(row["low"]), float(row["high"]), int(row["n"]), trainings)
+    return measured(row)
+
+
+def measured(row: Mapping[Any, Any]) -> Number:
+    """The number of a row, or of a claim's evidence, which leaves out what a row does not have."""
+    value, low, high = (float(row.get(name, math.nan)) for name in ("value", "low", "high"))
+    spread = row.get("spread", math.nan)
+    deviation = 0.0 if pd.isna(spread) else float(spread)
+    return Number(value, low, high, int(row.get("n", 0)), int(row.get("trainings", 1)), spread=deviation)
 
 
 def stack(*tables: Table) -> Table:
@@ -194,8 +203,9 @@ def number(value: float) -> str:
 
 
 def interval(entry: Number) -> str:
-    """``[low, high]``; "" where the number has none."""
-    return f"[{number(entry.low)}, {number(entry.high)}]" if _has_interval(entry) else ""
+    """``[low, high]``, and after it the standard deviation over trainings; "" where the number has neither."""
+    parts = [f"[{number(entry.low)}, {number(entry.high)}]"] if _has_interval(entry) else []
+    return " ".join([*parts, *([f"± {number(entry.spread)}"] if entry.spread else [])])
 
 
 def words(entry: Entry, *, intervals: bool = True) -> str:
@@ -209,6 +219,16 @@ def words(entry: Entry, *, intervals: bool = True) -> str:
 def labels(table: Table, line: Line) -> list[str]:
     """A line's ids in words."""
     return [style.text(name, value) for name, value in zip(table.ids, line.ids, strict=True)]
+
+
+def legend(table: Table) -> str:
+    """What the signs behind its numbers mean; "" where there are none."""
+    numbers = [entry for line in table.lines for entry in line.entries if isinstance(entry, Number)]
+    trainings = {entry.trainings for entry in numbers if entry.spread}
+    if not trainings or not table.intervals:
+        return ""
+    count = " or ".join(map(str, sorted(trainings)))
+    return f"In brackets the 95 % interval, behind ± the standard deviation over {count} trainings."
 
 
 def heading(column: Column) -> str:
@@ -272,7 +292,7 @@ def record(table: Table) -> dict[str, Any]:
 def _entry_record(entry: Entry) -> Any:
     if not isinstance(entry, Number):
         return entry
-    defaults = {"low": None, "high": None, "n": 0, "trainings": 1, "note": ""}
+    defaults = {"low": None, "high": None, "n": 0, "trainings": 1, "note": "", "spread": 0.0}
     found = {name: plain(value) for name, value in asdict(entry).items()}
     return {name: value for name, value in found.items() if name not in defaults or value != defaults[name]}
 

@@ -186,6 +186,7 @@ def _table(table: tables.Table) -> dict[str, Any]:
         "columns": table.columns,
         "lines": lines,
         "marked": bool(marks),
+        "legend": tables.legend(table),
         "long": len(lines) > PRINTED_LINES,
     }
 
