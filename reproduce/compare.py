@@ -5,6 +5,9 @@ value +- t * spread * sqrt(1 + 1/T)? That is what a second machine must see, and
 difference of two independent means zero, by both intervals? Among thousands of rows one in twenty lies outside its 95 %
 range by chance alone, so a row has moved only where Benjamini and Hochberg's correction over all rows leaves it so: of the
 rows that are said to have moved, one in twenty has not.
+
+Whether one training is inside as often as is promised is seen in the several themselves: each in turn is left out and held
+against the others (``leave_one_out``).
 """
 
 import math
@@ -45,6 +48,14 @@ class Row(NamedTuple):
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """Trainings held against the others of their folder: ``inside`` of the ``tested`` rows; 0 of 0 below three trainings."""
+
+    inside: int = 0
+    tested: int = 0
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Rows and claims of two folders.
 
@@ -59,11 +70,13 @@ class Comparison:
 
         claims: claim (its id), kind, before, after: outcomes that changed.
         only: sentences about studies and rows that cannot be paired.
+        left_out: of the folder before, how often one of its trainings is inside of the range of the others.
     """
 
     rows: pd.DataFrame
     claims: pd.DataFrame
     only: list[str]
+    left_out: "LeftOut"
 
     def count(self, status: str) -> int:
         return int((self.rows["status"] == status).sum())
@@ -101,7 +114,42 @@ def compare(before: Path, after: Path) -> Comparison:
             found.append({"study": name, "what": " ".join(value for _, value in key), **_pair(*a[key], *b[key])})
         claims += _changed(old[name]["claims"], new[name]["claims"])
     rows = pd.DataFrame(found, columns=["study", "what", "before", "after", "p", "status"])
-    return Comparison(_corrected(rows), pd.DataFrame(claims, columns=["claim", "kind", "before", "after"]), only)
+    outcomes = pd.DataFrame(claims, columns=["claim", "kind", "before", "after"])
+    return Comparison(_corrected(rows), outcomes, only, leave_one_out(before))
+
+
+def leave_one_out(folder: Path) -> LeftOut:
+    """How often one training lies within the 95 % range of the others, over all rows that have three trainings or more.
+
+    About 95 % keep the promise that a second machine must see the published range. Times are left out; rows of one net are
+    not independent of each other.
+    """
+    inside = tested = 0
+    for name, record in read_records(folder).items():
+        table = _read(folder / f"{name}.csv")
+        if "training" not in table or table.empty:
+            continue
+        ids = [column for column in table if column not in NUMBERS and column not in WORDS and column != "training"]
+        of_one = table[(table["training"] != ALL) & ~table["metric"].isin(_speed_metrics(record))]
+        if "unit" in of_one:
+            of_one = of_one[~of_one["unit"].isin(TIME_UNITS)]
+        for _, group in of_one.groupby(ids, sort=False):
+            found = [_inside_of_others(values) for values in _each_and_the_others(pd.to_numeric(group["value"]))]
+            inside, tested = inside + found.count(True), tested + found.count(True) + found.count(False)
+    return LeftOut(inside, tested)
+
+
+def _each_and_the_others(values: "pd.Series[float]") -> list[tuple[float, "pd.Series[float]"]]:
+    """Each value with those of the other trainings; nothing below three trainings."""
+    return [(values.iloc[i], values.drop(values.index[i])) for i in range(len(values))] if len(values) > 2 else []
+
+
+def _inside_of_others(pair: tuple[float, "pd.Series[float]"]) -> bool | None:
+    """None where the others do not vary, so that they have no range, and the one is not their value."""
+    one, others = pair
+    of_others = Row(float(others.mean()), math.nan, math.nan, len(others), float(others.std(ddof=1)))
+    p = difference_p(of_others, Row(float(one), math.nan, math.nan, 1, math.nan))
+    return None if math.isnan(p) else p >= ALPHA
 
 
 def difference_p(before: Row, after: Row) -> float:
@@ -153,17 +201,7 @@ def _speed_metrics(record: Mapping[str, Any]) -> set[str]:
 
 def _rows(path: Path, times: set[str], only: list[str]) -> dict[Key, tuple[Row, bool]]:
     """Ids -> the row over all trainings, and whether it is a time. Rows that have the same ids are left out, and said."""
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except pd.errors.EmptyDataError:
-        return {}
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing; make it again with `make {path.stem}`") from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}); make it again with `make {path.stem}`") from error
-    missing = {"value", "low", "high", "metric"} - set(table)
-    if missing:
-        raise UserError(f"{path} has no column {', '.join(sorted(missing))}; make it again with `make {path.stem}`")
+    table = _read(path)
     if "training" in table:
         table = table[table["training"] == ALL].drop(columns="training")
     ids = [column for column in table if column not in NUMBERS and column not in WORDS]
@@ -175,6 +213,22 @@ def _rows(path: Path, times: set[str], only: list[str]) -> dict[Key, tuple[Row, 
         key = tuple((column, line[column]) for column in ids if line[column])
         out[key] = (_row(line), line.get("unit") in TIME_UNITS or line["metric"] in times)
     return out
+
+
+def _read(path: Path) -> pd.DataFrame:
+    """A study's CSV, all as text; without rows where the study has none."""
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except pd.errors.EmptyDataError:
+        return pd.DataFrame(columns=["metric", *NUMBERS])
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing; make it again with `make {path.stem}`") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}); make it again with `make {path.stem}`") from error
+    missing = {"value", "low", "high", "metric"} - set(table)
+    if missing:
+        raise UserError(f"{path} has no column {', '.join(sorted(missing))}; make it again with `make {path.stem}`")
+    return table
 
 
 def _row(line: Mapping[str, str]) -> Row:

@@ -9,7 +9,7 @@ import pytest
 from command_line import ROWS, claim, invoke, result_folder
 
 from reproduce.claims import Claim
-from reproduce.compare import NUMBERS, Row, compare, difference_p
+from reproduce.compare import NUMBERS, LeftOut, Row, compare, difference_p, leave_one_out
 from reproduce.errors import UserError
 from reproduce.statistics import Interval, mean_interval
 
@@ -64,6 +64,33 @@ def test_the_range_over_trainings_covers_one_that_is_left_out():
         )
         outside += difference_p(five, one) < 0.05
     assert 0.02 < outside / 400 < 0.085
+
+
+def trained(*lines):
+    """Rows of a folder from each row's values by training."""
+    out = []
+    for number, values in enumerate(lines):
+        about = {"model": f"m{number}", "metric": "hits", "unit": "%", "low": math.nan, "high": math.nan, "n": 9}
+        out += [about | {"value": value, "training": str(seed)} for seed, value in enumerate(values)]
+        out.append(about | {"value": float(np.mean(values)), "training": "all"})
+    return pd.DataFrame(out)
+
+
+def test_each_training_is_held_against_the_others(tmp_path):
+    """Of 1, 2, 3 and 100 only the last lies outside of the others' range; two trainings and equal ones say nothing."""
+    rows = trained([1.0, 2.0, 3.0, 100.0], [1.0, 50.0], [5.0, 5.0, 5.0])
+    assert leave_one_out(result_folder(tmp_path / "a", rows)) == LeftOut(inside=3 + 3, tested=4 + 3)
+    assert leave_one_out(result_folder(tmp_path / "b")) == LeftOut()
+    seconds = result_folder(tmp_path / "c", rows.assign(unit="s"))
+    assert leave_one_out(seconds) == LeftOut()
+    shown = invoke("compare", tmp_path / "a", tmp_path / "a").output
+    assert "each held against the others, 85.7% of 7 values are inside" in " ".join(shown.split())
+
+
+def test_where_trainings_vary_by_chance_alone_the_range_keeps_its_promise(tmp_path):
+    draws = np.random.default_rng(0).normal(50, 5, (200, 5))
+    found = leave_one_out(result_folder(tmp_path / "a", trained(*draws.tolist())))
+    assert found.tested == 1000 and 0.93 < found.inside / found.tested < 0.97
 
 
 def test_equal_values_and_rounding_are_no_difference_and_a_number_without_interval_is_not_tested():

@@ -67,6 +67,7 @@ def as_record(before: Path, after: Path, found: "Comparison") -> dict[str, objec
         "claims": found.claims.to_dict("records"),
         "contradictions": found.contradictions.to_dict("records"),
         "only": found.only,
+        "left_out": {"inside": found.left_out.inside, "tested": found.left_out.tested},
     }
 
 
@@ -93,6 +94,12 @@ def print_comparison(before: Path, after: Path, found: "Comparison") -> None:
         f"{moved + outside + inside} rows tested: {inside} inside of their 95 % range, {moved + outside} outside, "
         f"where chance alone puts one in twenty; {moved} moved by more than that"
     )
+    if found.left_out.tested:
+        share = found.left_out.inside / found.left_out.tested
+        say(
+            f"of the trainings in {before}, each held against the others, {share:.1%} of {found.left_out.tested} values are "
+            "inside: so much the range keeps of its 95 %"
+        )
     say(
         f"{found.count('differs')} rows differ without an interval, {found.count('time')} are times of one machine; "
         f"{len(found.claims)} outcomes changed, {len(found.contradictions)} of them from reproduced to not or back"
