@@ -128,7 +128,7 @@ class Measurement:
 
 PROTOCOLS = {
     "smoke": {"untrained": Protocol(images=4, rounds=1)},
-    "embedded": {"imagenet-20": Protocol(images=EQUAL_BATCH), "untrained": Protocol(images=EQUAL_BATCH)},
+    "embedded": {"untrained": Protocol(images=EQUAL_BATCH)},
     "subset": {
         "cifar10/resnet50": Protocol(images=MFABA_BATCH),
         "package": Protocol(images=EQUAL_BATCH),
