@@ -406,7 +406,11 @@ STUDY = Study(
     order=7,
     title="One pass or many",
     question="How much better are the maps of Integrated Gradients with more passes, and what is the best that one pass buys?",
-    source="extends X-DNN Sec. 4.2 and 5; the wrapper of IDSDS's code, about any baseline (docs/theory.md)",
+    source=(
+        "extends X-DNN Sec. 4.2 and 5. The wrapper is not new: Herbreteau et al. 2023 (2306.05037), Saied and Fleuret 2026 "
+        "(2605.08193), and about zero the code of IDSDS (visinf/idsds, commit 22353d7); about any baseline: docs/theory.md. "
+        "That IG is unique: Lundstrom et al. 2022 (2202.11912). Fewer steps: Bhat and Raychowdhury 2023 (2302.11107)"
+    ),
     method=(
         f"Regular nets. From the zero baseline: {_IXG}, {_OWN} (the net's own predictions, complete by construction), one "
         f"fitted radius (the median distance of {_P.pool} other images), the mean of the maps at {_P.radii[0]:g}, "
