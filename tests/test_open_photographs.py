@@ -10,10 +10,12 @@ import pytest
 import torch
 import torchvision
 
-from reproduce.datasets import DATASETS, open_photographs
+from reproduce.datasets import DATASETS, NETS, open_photographs
+from reproduce.datasets.open_photographs import NAME
 from reproduce.errors import UserError
 from reproduce.models import PREPROCESSING, build
 from reproduce.models.squeezenet import FILE, SQUEEZENET_RADIUS, read_weights
+from reproduce.studies.gallery import right_first
 from xdnn import check_homogeneous, fit_radius
 
 
@@ -87,6 +89,16 @@ def test_it_finds_the_classes_of_three_photographs(inputs):
         turned = net(inputs.inputs(three).flip(1)).argmax(1)
     assert torch.equal(found, inputs.targets[three])
     assert not (turned == inputs.targets[three]).any()
+
+
+def test_the_gallery_finds_a_photograph_that_the_net_and_its_variants_classify_rightly(inputs):
+    """Among the first three: where there is none it would show the first picture, right or wrong."""
+    three = inputs.first(3)
+    with torch.no_grad():
+        classified = [build("squeezenet", v).eval()(three.inputs()).argmax(1).tolist() for v in NETS[NAME].variants]
+    shown = right_first(three.targets.tolist(), classified)[0]
+    assert NETS[NAME].variants == ("regular", "wrapped", "converted")
+    assert [classes[shown] for classes in classified] == [three.targets[shown]] * 3
 
 
 def test_the_weights_are_the_files_with_the_colours_turned_round(inputs):
