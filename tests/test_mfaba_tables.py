@@ -326,8 +326,16 @@ SECONDS |= {"smoothgrad": 0.12, "big": 2.4}
 
 
 def result2(net: Net = NET, wrong: str = "", **changes: float) -> Result:
+    """``changes`` of a method, or of a method in one protocol ("agi_described")."""
     seconds = SECONDS | changes
-    timings = [timing(line, seconds[line.method], wrong=wrong if line.method == "big" else "") for line in TIMED]
+    timings = [
+        timing(
+            line,
+            seconds.get(f"{line.method}_{line.protocol}", seconds[line.method]),
+            wrong=wrong if line.method == "big" else "",
+        )
+        for line in TIMED
+    ]
     timings += [timing(line, seconds[line.method], RELEASED, 8) for line in TIMED if line.protocol == RELEASED]
     return Result(net, mfaba_table2.Measurement(timings, {}), 1.0, {})
 
@@ -361,6 +369,31 @@ def test_other_speeds_refute_them(changes, refuted):
     found = outcomes(mfaba_table2.STUDY, mfaba_table2.rows([result2(**changes)]))
     no = {claim for claim, outcome in found.items() if outcome is Outcome.NOT_REPRODUCED}
     assert no == {f"{refuted}-{EQUAL}", f"{refuted}-{RELEASED}"}
+
+
+def test_a_protocol_can_change_the_order_by_speed():
+    """As released: AGI, BIG, IG, smooth, sharp from slow to fast. One pair may change places."""
+    rows = mfaba_table2.rows([result2(agi_described=0.1, big_corrected=5.0)])
+    assert one(rows, metric="rank", method="agi", protocol=RELEASED)["value"] == 5
+    assert one(rows, metric="rank", method="agi", protocol=DESCRIBED)["value"] == 3
+    assert one(rows, metric="rank", method="agi", protocol=CORRECTED)["value"] == 3  # its described path stands in
+    assert one(rows, metric="tau", against=DESCRIBED)["value"] == pytest.approx(1 - 2 * 2 / 10)
+    found = outcomes(mfaba_table2.STUDY, rows)
+    assert found["ranking-described"] == found["ranking-corrected"] == Outcome.NOT_REPRODUCED
+    rows = mfaba_table2.rows([result2(agi_described=1.0)])
+    assert one(rows, metric="tau", against=CORRECTED)["value"] == pytest.approx(1 - 2 / 10)
+    assert outcomes(mfaba_table2.STUDY, rows)["ranking-corrected"] == Outcome.REPRODUCED
+    lines = mfaba_table2.table(rows).lines
+    assert [line.ids[6] for line in lines if line.ids[5] == "ranking"] == [
+        "released and described",
+        "released and corrected",
+    ]
+
+
+def test_without_a_method_there_is_no_ranking():
+    rows = mfaba_table2.rows([result2(wrong="attributions that are zero")])
+    assert not rows["metric"].isin(("rank", "tau")).any()
+    assert outcomes(mfaba_table2.STUDY, rows)["ranking-described"] == Outcome.NOT_RUN
 
 
 def test_x_gradient_is_held_against_the_fastest_other():
