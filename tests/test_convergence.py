@@ -18,6 +18,7 @@ from reproduce.tasks import Result
 from xdnn import expected_gradients, integrated_gradients
 from xdnn.metrics.agreement import relative_l1
 
+pytestmark = pytest.mark.usefixtures("one_thread")  # tiny nets: a second thread would only wait
 NET = Net("alexnet", "regular", "blobs", 1.0, "trained", 0)
 X = replace(NET, variant="x")
 STEPS = (1, 16, 128, 256)

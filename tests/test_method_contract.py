@@ -8,6 +8,7 @@ from torch import nn
 from xdnn import METHODS, expected_gradients, gradient, input_x_gradient, integrated_gradients, x_gradient
 
 close = torch.testing.assert_close
+pytestmark = pytest.mark.usefixtures("one_thread")  # tiny nets: a second thread would only wait
 
 
 def run(name, net, inputs, targets, references, seed=0):

@@ -24,6 +24,7 @@ from xdnn.logits import target_logits
 from xdnn.passes import count_passes
 
 close = torch.testing.assert_close
+pytestmark = pytest.mark.usefixtures("one_thread")  # tiny nets: a second thread would only wait
 
 
 class Formula(nn.Module):
