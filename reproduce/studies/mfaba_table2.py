@@ -461,12 +461,12 @@ def speed_claims() -> Iterator[Claim]:
                 text=f"MFABA's faster kind explains {words} as many images a second as {LABELS[rival]}, {at}",
                 kind=Kind.SPEED,
                 source="MFABA Table 2" + (", abstract" if rival == "big" else ""),
-                reported=f"{min(printed[rival]):.3g} to {max(printed[rival]):.3g} times, at the authors' batch sizes",
+                reported=f"{min(printed[rival]):.4g} to {max(printed[rival]):.4g} times, at the authors' batch sizes",
                 metric=f"times_{rival}",
                 criterion=criterion,
                 evidence=partial(speedups, rival, batching),
                 n_chosen="rounds of one batch",
-                effect=median(printed[rival]),
+                effect=round(median(printed[rival]), 1),
             )
 
 

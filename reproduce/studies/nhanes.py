@@ -323,7 +323,7 @@ STUDY = Study(
             reported="0.7697 against 0.7077 and 0.7056",
             criterion=better(MARGIN),
             evidence=partial(pairs, first="x_gradient", others=("unregularised", "unregularised_no_bias")),
-            effect=REPORTED["x_gradient"] - REPORTED["unregularised"],
+            effect=round(REPORTED["x_gradient"] - REPORTED["unregularised"], 4),
         ),
         _claim(
             id="x-gradient-as-good-as-eg",
@@ -331,7 +331,7 @@ STUDY = Study(
             reported="0.7697 against 0.7519",
             criterion=not_worse(MARGIN),
             evidence=partial(pairs, first="x_gradient", others=("expected_gradients",)),
-            effect=REPORTED["x_gradient"] - REPORTED["expected_gradients"],
+            effect=round(REPORTED["x_gradient"] - REPORTED["expected_gradients"], 4),
         ),
         _claim(
             id="eg-beats-gradients",
@@ -339,7 +339,7 @@ STUDY = Study(
             reported="0.7519 against 0.7150 and 0.7141",
             criterion=better(MARGIN),
             evidence=partial(pairs, first="expected_gradients", others=("gradient", "rrr")),
-            effect=REPORTED["expected_gradients"] - REPORTED["gradient"],
+            effect=round(REPORTED["expected_gradients"] - REPORTED["gradient"], 4),
         ),
         _claim(
             id="eg-needs-more-than-few",
@@ -347,7 +347,7 @@ STUDY = Study(
             reported=f"{REPORTED_SWEEP[FEW]} against {REPORTED_LEVEL}",
             criterion=Criterion(high=0.0, margin=MARGIN, smallest=MARGIN),
             evidence=partial(sweep, references=FEW),
-            effect=REPORTED_SWEEP[FEW] - REPORTED_LEVEL,
+            effect=round(REPORTED_SWEEP[FEW] - REPORTED_LEVEL, 4),
         ),
         _claim(
             id="eg-reaches-with-many",
@@ -355,7 +355,7 @@ STUDY = Study(
             reported=f"{REPORTED_SWEEP[MANY]} against {REPORTED_LEVEL}",
             criterion=not_worse(MARGIN),
             evidence=partial(sweep, references=MANY),
-            effect=REPORTED_SWEEP[MANY] - REPORTED_LEVEL,
+            effect=round(REPORTED_SWEEP[MANY] - REPORTED_LEVEL, 4),
         ),
         _claim(
             id="bias-is-free",
@@ -363,7 +363,7 @@ STUDY = Study(
             reported=f"{REPORTED['unregularised_no_bias']} against {REPORTED['unregularised']}",
             criterion=not_worse(FREE),
             evidence=partial(pairs, first="unregularised_no_bias", others=("unregularised",)),
-            effect=REPORTED["unregularised_no_bias"] - REPORTED["unregularised"],
+            effect=round(REPORTED["unregularised_no_bias"] - REPORTED["unregularised"], 4),
         ),
     ),
 )
