@@ -18,7 +18,7 @@ from reproduce.report import figures, style
 from reproduce.report.tables import Table, wide
 from reproduce.rounding import MANTISSA, TF32, rounded_convolutions
 from reproduce.statistics import Interval, mean_interval, ratio_interval
-from reproduce.studies import table1
+from reproduce.studies.table1 import gap
 from reproduce.study import Study
 from reproduce.tasks import Result, Task
 
@@ -74,7 +74,7 @@ def measure(model: nn.Module, images: Images, protocol: Protocol, experiment: Ex
             found[bits] = [
                 part
                 for inputs, targets in images.batches(protocol.mard_batch, experiment.device)
-                for part in table1.gap(model, inputs, targets, protocol.ig_steps)
+                for part in gap(model, inputs, targets, protocol.ig_steps)
             ]
         experiment.progress(len(found) / len(protocol.bits))
     return Measurement(found)
