@@ -13,6 +13,7 @@ from xdnn.metrics.faithfulness import infidelity, max_sensitivity
 from xdnn.metrics.insertion_deletion import insertion_deletion
 from xdnn.metrics.masks import mask_curves
 from xdnn.metrics.ranking import roc_auc
+from xdnn.metrics.single_deletion import rank_correlation, single_deletion
 
 SENTENCE = "the attribution of image 2 of the batch has NaN or infinity"
 
@@ -44,6 +45,7 @@ def test_attributions_are_refused_wherever_they_are_measured(net, batch, value):
         ),
         lambda: insertion_deletion(net, images, bad),
         lambda: mask_curves(net, images, targets, bad),
+        lambda: single_deletion(net, images, targets, bad),
     ):
         with pytest.raises(ValueError, match=SENTENCE):
             measure()
@@ -54,6 +56,8 @@ def test_changes_of_the_output_and_scores_are_refused_too():
         completeness_gap(torch.ones(2, 3), torch.tensor([1.0, float("nan")]))
     with pytest.raises(ValueError, match="a score is NaN or infinity"):
         roc_auc(torch.tensor([0.1, float("nan")]), torch.tensor([True, False]))
+    with pytest.raises(ValueError, match="what is ranked of image 1 of the batch has NaN or infinity"):
+        rank_correlation(torch.rand(2, 4), torch.tensor([[1.0, 2, 3, 4], [1, 2, float("nan"), 4]]))
 
 
 @pytest.fixture

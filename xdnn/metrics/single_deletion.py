@@ -92,7 +92,12 @@ def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
     """Spearman's correlation of each row of (B, n), (B,). Equal values share their mean rank.
 
     A row whose values are all equal ranks nothing: its correlation, which is not defined, counts as 0, what chance gives.
+
+    Raises:
+        ValueError: a value that is not finite.
     """
+    for values in (first, second):
+        check_finite(values, "what is ranked of image {} of the batch has NaN or infinity")
     a, b = (_ranks(values.double()) for values in (first, second))
     a, b = (ranks - ranks.mean(1, keepdim=True) for ranks in (a, b))
     scale = (a.square().sum(1) * b.square().sum(1)).sqrt()
