@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import generator
 
-from xdnn import gradient, in_pixels, smoothgrad
+from xdnn import METHODS, gradient, in_pixels, smoothgrad
 from xdnn.attributions.smoothgrad import SIGMA
 
 close = torch.testing.assert_close
@@ -24,7 +24,7 @@ def test_smoothgrad_equals_a_loop_for_every_chunk(net, batch, chunk):
 
 
 def test_the_released_noise_is_in_pixels_and_can_be_had_in_either_unit(net, batch):
-    """0.15 of normalised units is std times less in pixels: METHODS' noise is that much smaller than the released one."""
+    """0.15 of normalised units would be std times less in pixels."""
     pixels = torch.rand(batch[0].shape, generator=generator(7), dtype=torch.float64)
     mean, std = (0.4, 0.5, 0.6), torch.tensor([0.2, 0.25, 0.3], dtype=torch.float64).view(3, 1, 1)
     inputs = (pixels - torch.tensor(mean, dtype=torch.float64).view(3, 1, 1)) / std
@@ -37,6 +37,17 @@ def test_the_released_noise_is_in_pixels_and_can_be_had_in_either_unit(net, batc
     close(released, slow / std)  # per pixel unit
     assert SIGMA == 0.15
     close(smoothgrad(net, inputs, batch[1], generator=generator(), samples=4, sigma=SIGMA / std), slow)
+
+
+def test_the_noise_of_methods_is_the_released_one_in_pixels(net, batch):
+    """METHODS sees normalised inputs: at ImageNet's mean deviation its noise is 0.15 of the pixels' range."""
+    inputs, targets = batch
+    found = METHODS["smoothgrad"](net, inputs, targets, generator=generator())
+    released = in_pixels(smoothgrad, (0.0,) * 3, (0.226,) * 3)
+    pixels = torch.rand(inputs.shape, generator=generator(7), dtype=torch.float64)
+    ours = METHODS["smoothgrad"](net, pixels / 0.226, targets, generator=generator())
+    close(ours / 0.226, released(net, pixels / 0.226, targets, generator=generator()))  # per pixel unit
+    assert not torch.equal(found, smoothgrad(net, inputs, targets, generator=generator()))
 
 
 def test_bad_arguments_are_named(net, batch):

@@ -1,5 +1,7 @@
 """SmoothGrad (Smilkov et al. 2017): the gradient averaged over noisy copies of the input."""
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -10,6 +12,8 @@ from xdnn.chunking import chunk_size, equal_parts
 from xdnn.memory_format import sum_first_axis
 
 SIGMA = 0.15  # MFABA's released code, where inputs are pixels in [0, 1]
+# The same noise on inputs that are normalised as for ImageNet: over the mean of its deviations (0.229, 0.224, 0.225).
+NORMALISED_SIGMA = SIGMA / 0.226
 
 
 @checks_arguments
@@ -26,10 +30,11 @@ def smoothgrad(
 ) -> Tensor:
     """SmoothGrad:  A = 1/n sum_k dF_target(x + e_k)/dx,  e_k ~ N(0, sigma^2).
 
-    ``sigma`` is in units of the inputs that the function sees. In pixels, as released, SIGMA is 15 % of the range; of
-    inputs that were divided by a deviation of std, and so in METHODS, the same number is std times as much in pixels:
-    4.4 times less with ImageNet's mean std of 0.226. The released noise on normalised inputs is ``sigma=SIGMA / std`` per
-    channel, or ``in_pixels(smoothgrad, mean, std)``, which also gives attributions per pixel unit.
+    ``sigma`` is in units of the inputs that the function sees. In pixels, as released, SIGMA is 15 % of the range; on
+    inputs that were divided by a deviation of std the same number would be std times as much in pixels, 4.4 times less
+    with ImageNet's mean std of 0.226. METHODS, whose inputs are normalised, has NORMALISED_SIGMA, the released noise at
+    that std. Exactly as released for other deviations: ``sigma=SIGMA / std`` per channel, or
+    ``in_pixels(smoothgrad, mean, std)``, which also gives attributions per pixel unit.
 
     Args:
         generator: decides the noise; the draws do not depend on ``chunk``. No clamping, as in captum's NoiseTunnel.
@@ -65,4 +70,6 @@ def smoothgrad(
     return total / samples
 
 
-METHODS: dict[str, Method] = {"smoothgrad": Method(smoothgrad, 50, "SmoothGrad", stochastic=True, order=20)}
+METHODS: dict[str, Method] = {
+    "smoothgrad": Method(partial(smoothgrad, sigma=NORMALISED_SIGMA), 50, "SmoothGrad", stochastic=True, order=20)
+}
