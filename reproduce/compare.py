@@ -2,9 +2,11 @@
 
 Each pair of rows is tested. One training against several: does the value lie within the range of the several,
 value +- t * spread * sqrt(1 + 1/T)? That is what a second machine must see, and is called inside. Otherwise: is the
-difference of two independent means zero, by both intervals? Among thousands of rows one in twenty lies outside its 95 %
-range by chance alone, so a row has moved only where Benjamini and Hochberg's correction over all rows leaves it so: of the
-rows that are said to have moved, one in twenty has not.
+difference of two independent means zero, by both intervals? A results folder keeps no values of single images, so the
+same images on both sides are not paired, and the test then errs towards finding no difference.
+
+Among thousands of rows one in twenty lies outside its 95 % range by chance alone, so a row has moved only where Benjamini and
+Hochberg's correction over all rows leaves it so: of the rows that are said to have moved, one in twenty has not.
 
 Whether one training is inside as often as is promised is seen in the several themselves: each in turn is left out and held
 against the others (``leave_one_out``).

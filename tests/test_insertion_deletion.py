@@ -9,6 +9,7 @@ from xdnn.metrics.insertion_deletion import area, insertion_deletion, ranks
 from xdnn.passes import count_passes
 
 close = torch.testing.assert_close
+pytestmark = pytest.mark.usefixtures("one_thread")  # tiny nets: a second thread would only wait
 
 
 @torch.no_grad()

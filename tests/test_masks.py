@@ -12,6 +12,7 @@ from xdnn.metrics.masks import FRACTIONS, METRICS, area, blur, mask_curves, mask
 from xdnn.passes import count_passes
 
 close = torch.testing.assert_close
+pytestmark = pytest.mark.usefixtures("one_thread")  # tiny nets: a second thread would only wait
 
 
 def slow_blur(image: Tensor) -> Tensor:
