@@ -28,7 +28,7 @@ from reproduce.statistics import CONFIDENCE, Interval
 
 NUMBERS = tuple(field.name for field in fields(Interval))
 # What rows say of a measured number besides its interval. Every other column is an id.
-WORDS = ("unit", "better", "reported", "reason", "verdict", "sem", "p_t", "p_wilcoxon")
+WORDS = ("unit", "better", "reported", "reason", "verdict", "chosen", "sem", "p_t", "p_wilcoxon")
 TIME_UNITS = ("s", "ms", "1/s")
 Key = tuple[tuple[str, str], ...]  # the ids of a row that are not empty, each with its column
 ROUNDING = 2e-3  # relative: CSVs keep four digits

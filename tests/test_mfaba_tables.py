@@ -349,7 +349,7 @@ def test_the_papers_speeds_confirm_its_claims():
     rows = mfaba_table2.rows([result2(), x_result(0.012)])
     assert set(outcomes(mfaba_table2.STUDY, rows).values()) == {Outcome.REPRODUCED}
     faster = one(rows, metric="times_big", batching=EQUAL)
-    assert faster["method"] == "mfaba_sharp" and faster["value"] == pytest.approx(120, rel=1e-6)
+    assert faster["reason"] == "mfaba_sharp" and faster["value"] == pytest.approx(120, rel=1e-6)
     assert faster["low"] < 120 < faster["high"] and faster["n"] == 5
     assert all(claim.kind is Kind.SPEED for claim in mfaba_table2.STUDY.claims)
     for claim in mfaba_table2.STUDY.claims:

@@ -276,7 +276,8 @@ def fault(attributions: Tensor, halves: Tensor | None) -> str:
 
 
 def rows(results: Sequence[Result[Net, Measurement]]) -> pd.DataFrame:
-    """Ids beside the net's: method, protocol, batching, batch. ``times_<rival>``: of MFABA's faster kind as released.
+    """Ids beside the net's: method, protocol, batching, batch. ``times_<rival>``: of MFABA's faster kind as released,
+    which ``reason`` names.
 
     A row of ``rank`` is a method's place by images per second among RANKED under a protocol, at the equal batch size; one of
     ``tau`` compares the released ranking with the one that it is held ``against``.
@@ -342,7 +343,8 @@ def speedup_rows(timings: Sequence[Timing]) -> Iterator[Row]:
     fastest = min(kinds, key=per_image)
     for rival in RIVALS:
         if rival in released:
-            yield row(names(fastest), f"times_{rival}", speedup(released[rival], fastest))
+            ids = names(fastest) | {"method": "mfaba"}
+            yield row(ids, f"times_{rival}", speedup(released[rival], fastest)) | {"reason": fastest.method}
 
 
 def speedup(slower: Timing, faster: Timing) -> Interval:
