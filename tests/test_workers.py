@@ -1,5 +1,6 @@
 """The engine: the same results from any number of workers, killed workers, timed tasks alone, interruptions."""
 
+import json
 import os
 import signal
 import subprocess
@@ -19,6 +20,8 @@ from reproduce.engine import Engine, Workers, choose_workers, connected
 from reproduce.errors import UserError
 from reproduce.scales import SCALES
 from reproduce.tasks import Task, in_order
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)
@@ -79,10 +82,10 @@ def context(folder):
 
 
 def compute(folder, tasks, workers=2):
-    """The results of the tasks, computed by so many workers."""
+    """The results of the tasks, computed by so many workers of our own, or by those of a cluster."""
     ours = context(folder)
     waiting = [t for t in in_order(tasks) if not ours.cache.has(t)]
-    spread = Workers(workers, 1)
+    spread = workers if isinstance(workers, Workers) else Workers(workers, 1)
     with connected(spread) as client:
         Engine(client, ours, spread, lambda task: None, lambda task, result: None, lambda digest, share: None).compute(
             waiting
@@ -146,7 +149,7 @@ def program(tmp_path):
 
 
 def start(program, folder):
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
         [sys.executable, str(program), str(folder)],
         env=environment,
@@ -156,11 +159,15 @@ def start(program, folder):
     )
 
 
-def wait_for_results(folder, count):
-    deadline = time.monotonic() + 60
-    while len(list(folder.rglob("*.pt"))) < count:
+def wait_until(condition, seconds=90):
+    deadline = time.monotonic() + seconds
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def count_results(folder):
+    return len(list(folder.rglob("*.pt")))
 
 
 def group_members(pid):
@@ -179,15 +186,11 @@ def test_a_main_process_that_ends_leaves_no_worker_and_every_finished_result(pro
     (whole,) = compute(tmp_path / "whole", graph())
     cut = tmp_path / "cut"
     running = start(program, cut)
-    wait_for_results(cut, 3)
+    wait_until(lambda: count_results(cut) >= 3)
     os.kill(running.pid, ended_by)
     running.wait(30)
-    deadline = time.monotonic() + 30
-    while group_members(running.pid):
-        assert time.monotonic() < deadline, "workers are still there"
-        time.sleep(0.1)
-    kept = len(list(cut.rglob("*.pt")))
-    assert kept >= 3
+    wait_until(lambda: not group_members(running.pid))  # no worker is left
+    assert count_results(cut) >= 3
     (result,) = compute(cut, graph())
     assert torch.equal(result.value.x, whole.value.x)
 
@@ -198,6 +201,37 @@ def test_workers_of_one_thread_suit_a_small_machine(monkeypatch):
     monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"total": 4 * 2**30})())
     assert choose_workers("cpu") == Workers(1, 1)
     assert choose_workers("cpu", 4, 2) == Workers(4, 2)
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    """The address of a scheduler with two workers, all started by Dask's own command line."""
+    file = tmp_path / "scheduler.json"
+    loopback = ("--host", "127.0.0.1", "--no-dashboard", "--scheduler-file", file)
+    worker = ("--nthreads", 1, "--preload", "reproduce.worker")
+    commands = [("scheduler", "--port", 0, *loopback), *[("worker", *loopback, *worker)] * 2]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests")))}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "dask", *map(str, command)],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for command in commands
+    ]
+    wait_until(lambda: file.exists() and file.read_text().endswith("}"))
+    yield json.loads(file.read_text())["address"]
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        process.wait(30)
+
+
+def test_a_cluster_started_by_hand_gives_the_same_bytes(cluster, tmp_path):
+    (here,) = compute(tmp_path / "here", graph())
+    (there,) = compute(tmp_path / "there", graph(), Workers(2, 1, cluster))
+    assert torch.equal(here.value.x, there.value.x)
 
 
 def test_a_scheduler_that_does_not_answer_is_named():
