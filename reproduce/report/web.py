@@ -21,7 +21,6 @@ from reproduce.report import findings, measuring, tables
 HERE = Path(__file__).parent
 INLINE_BYTES = 400_000  # a CSV above this is linked, not inlined: a page has to stay below 8 MB
 PHOTO_BYTES = 300_000  # a picture above this is stored lossily
-PRINTED_LINES = 12  # longer tables are left out on paper
 LOOKS = {  # outcome -> its class, which page.css gives a colour and a sign
     Outcome.REPRODUCED: "good",
     Outcome.NOT_REPRODUCED: "bad",
@@ -187,7 +186,6 @@ def _table(table: tables.Table) -> dict[str, Any]:
         "lines": lines,
         "marked": bool(marks),
         "legend": tables.legend(table),
-        "long": len(lines) > PRINTED_LINES,
     }
 
 
