@@ -17,7 +17,7 @@ PANEL_INCHES = 2.5
 DPI = 260  # a column is twice as wide in pixels as the page shows it, so that it is crisp on a fine screen
 SETTINGS: dict[Any, Any] = {
     "font.size": 8,
-    "axes.titlesize": 9,
+    "axes.titlesize": 8,
     "axes.labelsize": 8,
     "legend.fontsize": 7,
     "xtick.labelsize": 7,
@@ -54,15 +54,13 @@ def variant_line(variant: str) -> dict[str, Any]:
     return {"color": found.color, "ls": found.line}
 
 
-def variant_bar(variant: str) -> dict[str, Any]:
-    """Bar of a variant: regular hollow and hatched, the others filled."""
-    color = style.variant(variant).color
-    look = {"capsize": 2, "error_kw": {"lw": 0.8}, "edgecolor": color}
-    return look | ({"facecolor": "white", "hatch": "///"} if variant == "regular" else {"facecolor": color})
+def face(variant: str, color: str) -> str:
+    """What a mark is filled with: hollow on regular nets."""
+    return "white" if variant == "regular" else color
 
 
 def short(value: float) -> str:
-    """A value above a bar: one decimal, or a power of ten where it is tiny."""
+    """A value beside its mark: one decimal, or a power of ten where it is tiny."""
     return f"{value:.1g}" if 0 < abs(value) < 0.05 else f"{value:.1f}"
 
 

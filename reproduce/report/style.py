@@ -66,6 +66,11 @@ def net(model_name: str, dataset_name: str) -> str:
     return label if dataset_name in _UNSAID else f"{label}, {dataset(dataset_name).label}"
 
 
+def panel(model_name: str, dataset_name: str) -> str:
+    """A net over its data set, in two lines: the heading of a panel."""
+    return f"{model(model_name).label}\n{dataset(dataset_name).label}"
+
+
 def text(column: str, value: object) -> str:
     """An id of rows in words: ``column`` says of what."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
