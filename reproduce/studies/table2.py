@@ -298,7 +298,7 @@ def figure(rows: pd.DataFrame, results: Sequence[Result[Net, Measurement]]) -> F
         ax.set_title(f"{about.label}, {about.better} is better\n{'top-1 (%)' if about.unit == '%' else 'target logit'}")
     for ax in grid[-1]:
         ax.set_xlabel("share of the pixels")
-    fig.suptitle(style.net(str(shown[0][0]["model"]), str(shown[0][0]["dataset"])), fontsize=9)
+    fig.suptitle(style.panel(str(shown[0][0]["model"]), str(shown[0][0]["dataset"])).replace("\n", ", "), fontsize=8)
     handles = {text: handle for ax in axes for handle, text in zip(*ax.get_legend_handles_labels(), strict=True)}
     fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=6)
     return fig
@@ -309,8 +309,12 @@ def draw(ax: Axes, group: Group, method: str, metric: str) -> None:
     look, k = style.method(method), list(METRICS).index(metric)
     curves = np.stack([result.value.curves[method][:, k].numpy() for result in group])  # (trainings, n, 16)
     band = [mean_interval(curves[..., point]) for point in range(len(FRACTIONS))]
+    ends = np.array([(found.low, found.high) for found in band]).T
+    if METRICS[metric].unit == "%":
+        ends = ends.clip(0, 100)
+        ax.set_ylim(0, 102)
     ax.plot(FRACTIONS, curves.mean((0, 1)), color=look.color, ls=look.line, lw=1.1, label=look.label)
-    ax.fill_between(FRACTIONS, [i.low for i in band], [i.high for i in band], color=look.color, alpha=0.2, lw=0)
+    ax.fill_between(FRACTIONS, *ends, color=look.color, alpha=0.13, lw=0)
 
 
 # --- claims ---
