@@ -339,7 +339,7 @@ def figure(rows: pd.DataFrame, results: Sequence[Result[Net, Measurement]]) -> F
             heading = QUALITY[metric].label if metric in QUALITY else "relative L1 to IG"
             draw(ax, part, metric)
             ax.set_title(f"{heading}\n{better} is better")
-        line[0].set_ylabel(style.net(str(model), str(dataset)))
+        line[0].set_ylabel(style.panel(str(model), str(dataset)))
     for ax in axes[-len(shown) :]:
         ax.set_xlabel("passes")
     handles = {text: handle for ax in axes for handle, text in zip(*ax.get_legend_handles_labels(), strict=True)}
@@ -359,12 +359,15 @@ def draw(ax: Axes, part: pd.DataFrame, metric: str) -> None:
     look = style.method("integrated_gradients")
     ax.plot(ig["passes"], ig["value"], color=look.color, marker=look.marker, ms=3, lw=1.1, label=look.label)
     ax.fill_between(ig["passes"], ig["low"], ig["high"], color=look.color, alpha=0.12, lw=0)
-    for k, one in enumerate(others.itertuples()):
+    for one in others.itertuples():
+        beside = others[others["passes"] == one.passes]["method"].tolist()  # as cheap: they share the place of one
         look = style.method(str(one.method))
         bars = [[max(0.0, one.value - one.low)], [max(0.0, one.high - one.value)]]
-        where = one.passes * 1.12 ** (k - len(others) / 2)  # beside each other
-        ax.errorbar(where, one.value, yerr=bars, color=look.color, marker=look.marker, ms=5, lw=1, label=look.label)
+        where = one.passes * 2 ** (0.7 * (beside.index(one.method) - len(beside) + 1))
+        ax.errorbar(where, one.value, yerr=bars, color=look.color, marker=look.marker, ms=4, lw=1, label=look.label)
     ax.set_xscale("log", base=2)
+    ax.set_xticks([1, 4, 16, 128], ["1", "4", "16", "128"])
+    ax.grid(axis="x", visible=False)
 
 
 # --- claims ---
