@@ -295,25 +295,22 @@ def figure(rows: pd.DataFrame, results: Sequence[Result[Net, Measurement]]) -> F
         here = (rows["model"] == model) & (rows["dataset"] == dataset)
         draw_quality(above[i], select(rows[here], metric=PRIMARY, view=MAIN_VIEW), methods)
         draw_ranks(below[i], rows[here])
-        above[i].set_title(style.net(str(model), str(dataset)))
+        above[i].set_title(style.panel(str(model), str(dataset)))
         above[i].set_xlabel(f"{METRICS[PRIMARY].label} (%)")
-        below[i].set_xlabel("mean rank by mask metrics (1 is best)")
+        below[i].set_xlabel("mean rank by mask metrics")
     above[0].set_yticks(range(len(methods)), [style.method(name).label for name in methods])
     above[0].invert_yaxis()
     below[0].set_ylabel("mean rank by ground truth")
+    above[0].set_xlim(left=0)
     found = {text: handle for ax in below for handle, text in zip(*ax.get_legend_handles_labels(), strict=True)}
     fig.legend(
         found.values(),
         found.keys(),
         loc="outside lower center",
         ncols=len(found),
-        title="hollow: regular net, filled: X-variant; grey line: the same mean rank by both",
+        title="hollow: regular net, filled: X-variant; grey line: the same mean rank by both, 1 is best",
     )
     return fig
-
-
-def face(variant: str, color: str) -> str:
-    return color if homogeneous(variant) else "white"
 
 
 def draw_quality(ax: Axes, rows: pd.DataFrame, methods: Sequence[str]) -> None:
@@ -325,7 +322,7 @@ def draw_quality(ax: Axes, rows: pd.DataFrame, methods: Sequence[str]) -> None:
             place + (0.15 if homogeneous(str(row.variant)) else -0.15),
             xerr=[[row.value - row.low], [row.high - row.value]],
             color=look.color,
-            mfc=face(str(row.variant), look.color),
+            mfc=figures.face(str(row.variant), look.color),
             marker="o",
             ms=4,
             lw=1,
@@ -339,7 +336,14 @@ def draw_ranks(ax: Axes, rows: pd.DataFrame) -> None:
     ax.plot(ends, ends, color=style.GREY, lw=0.6, zorder=0)
     for (variant, method), rank in by_mask.items():
         look = style.method(method)
-        ax.plot(rank, by_truth[variant, method], "o", color=look.color, mfc=face(variant, look.color), label=look.label)
+        ax.plot(
+            rank,
+            by_truth[variant, method],
+            "o",
+            color=look.color,
+            mfc=figures.face(variant, look.color),
+            label=look.label,
+        )
 
 
 # --- claims ---
