@@ -1,6 +1,6 @@
 """MFABA Table 1: insertion and deletion of MFABA and its rivals, as released, as described, and corrected."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import product
@@ -385,7 +385,7 @@ MARKERS = {RELEASED: "o", DESCRIBED: "D", CORRECTED: "s", ADDED: "^"}
 
 
 def figure(rows: pd.DataFrame, results: Sequence[Result[Net, Measurement]]) -> Figure:
-    """A row for each net: insertion and deletion curves as released, and each line's insertion minus deletion.
+    """A row for each net: insertion and deletion curves, and each method's insertion minus deletion by every protocol.
 
     X-Gradient is that of the net's X-variant.
     """
@@ -400,19 +400,24 @@ def figure(rows: pd.DataFrame, results: Sequence[Result[Net, Measurement]]) -> F
         drawn = dict.fromkeys(group[0].value.lines, group)
         drawn |= {"x_gradient added": variant} if variant else {}
         for key, source in drawn.items():
-            if LINES[key].protocol in (RELEASED, ADDED):
+            if LINES[key].protocol == first_protocol(LINES[key].method, drawn):
                 draw_curve(left, source, key, "insertion")
                 draw_curve(middle, source, key, "deletion")
         draw_scores(right, drawn)
-        left.set_ylabel(style.net(str(ids["model"]), str(ids["dataset"])))
+        left.set_ylabel(style.panel(str(ids["model"]), str(ids["dataset"])))
     for ax, title in zip(
-        axes[:3], ("insertion:\nprobability", "deletion:\nprobability", "insertion - deletion"), strict=True
+        axes[:3], ("insertion: probability", "deletion: probability", "insertion - deletion"), strict=True
     ):
         ax.set_title(title)
     for ax in axes.reshape(-1, 3)[-1, :2]:
         ax.set_xlabel("share of the steps")
     legend(fig, axes)
     return fig
+
+
+def first_protocol(method: str, drawn: Iterable[str]) -> str:
+    """The first protocol that a method was run by: as released where it was."""
+    return next(LINES[key].protocol for key in drawn if LINES[key].method == method)
 
 
 def draw_curve(ax: Axes, group: Group, key: str, side: str) -> None:
@@ -445,8 +450,8 @@ def legend(fig: Figure, axes: NDArray[np.object_]) -> None:
     for protocol, marker in MARKERS.items():
         text = "added here" if protocol == ADDED else protocol
         handles[text] = axes[2].plot([], [], marker=marker, ls="", ms=3, color=style.GREY)[0]
-    title = "curves as released; on the right a mark for each protocol; X-Gradient on the X-variant"
-    fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=6, title=title)
+    title = "curves as released, or corrected where only that was run, X-Gradient on the X-variant; right: a mark for each protocol"
+    fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=6, title=title, title_fontsize=7)
 
 
 # --- claims ---
