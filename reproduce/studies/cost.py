@@ -274,27 +274,36 @@ def figure(rows: pd.DataFrame, results: Sequence[Result[Net, Measurement]]) -> F
     drawn = {"relative_time": "time / one gradient", "error": METRICS["error"][0], "peak_mib": "peak memory (MiB)"}
     cheapest = rows[rows["metric"] == "passes"].dropna(subset="value").groupby("method", sort=False)["value"].min()
     methods = list(cheapest.sort_values(kind="stable").index)
-    fig, axes = figures.subplots(1, 3, sharey=True, height=1.1 + 0.17 * len(methods))
+    fig, axes = figures.subplots(1, 3, sharey=True, height=1.1 + 0.2 * len(methods))
     nets = list(rows.groupby(["model", "dataset", "variant"], sort=False))
     for number, ((model, dataset, variant), part) in enumerate(nets):
         look = style.model(model)
-        shift = 0.5 * (number + 0.5) / len(nets) - 0.25
+        shift = 0.84 * ((number + 0.5) / len(nets) - 0.5)  # beside each other, within the band of the method
         for ax, metric in zip(axes, drawn, strict=True):
             found = part[part["metric"] == metric]
             place = [methods.index(name) + shift for name in found["method"]]
-            face = "white" if variant == "regular" else look.color
-            label = f"{style.net(model, dataset)} {style.variant(variant).label}"
-            marks = {"marker": look.marker, "s": 14, "facecolor": face, "edgecolor": look.color, "label": label}
+            label = f"{style.model(model).label} {style.variant(variant).label}, {style.dataset(dataset).label}"
+            marks = {
+                "marker": look.marker,
+                "s": 9,
+                "lw": 0.8,
+                "facecolor": figures.face(str(variant), look.color),
+                "edgecolor": look.color,
+                "label": label,
+            }
             ax.scatter(found["value"].clip(lower=1e-8), place, **marks)
         passes = part[(part["metric"] == "passes") & (part["value"] > 0)]
         place = [methods.index(name) + shift for name in passes["method"]]
-        axes[0].scatter(passes["value"], place, marker="|", s=24, color=style.GREY, lw=0.8)
+        axes[0].scatter(passes["value"], place, marker="|", s=12, color=style.GREY, lw=0.8)
     for ax, heading in zip(axes, drawn.values(), strict=True):
         ax.set(xscale="log", xlabel=heading)
+        ax.grid(axis="y", visible=False)
+        for band in range(0, len(methods), 2):
+            ax.axhspan(band - 0.5, band + 0.5, color="#f2f2f2", lw=0, zorder=0)
     axes[0].set_yticks(range(len(methods)), [style.method(name).label for name in methods])
-    axes[0].set_ylim(len(methods) - 0.4, -0.6)  # the cheapest at the top
+    axes[0].set_ylim(len(methods) - 0.5, -0.5)  # the cheapest at the top
     handles, names = axes[1].get_legend_handles_labels()
-    fig.legend(handles, names, loc="outside lower center", ncols=4, title="grey bars on the left: passes")
+    fig.legend(handles, names, loc="outside lower center", ncols=2, title="grey bars on the left: passes")
     return fig
 
 
