@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Patch, Rectangle
 from torch import nn
 
 from reproduce.axiom_claims import CLAIMS
@@ -195,43 +195,53 @@ def _entry(part: pd.DataFrame) -> Entry:
 
 
 KEPT, BROKEN = "#d3e5f3", "#f8cdb5"  # tints of the palette's blue and vermilion, light enough for the words on them
+MEASURED = ("holds", "violated")
+CLAIMED: dict[str, Any] = {"edgecolor": style.BLACK, "lw": 0.7}
+REFUTED: dict[str, Any] = {"edgecolor": style.VERMILION, "lw": 1.3}
 
 
 def figure(rows: pd.DataFrame, results: Sequence[Result[Any, Measurement]]) -> Figure:
-    """Each method on each axiom and kind of net, in words: kept, or how far it is broken; framed where a paper says so."""
+    """Each method on each axiom and kind of net, in words: kept, or broken and how far; framed where a paper claims it."""
     rows = rows[rows["metric"].isin(AXIOMS)]
     rows = rows.assign(on=_measured_on(rows))
-    methods = list(dict.fromkeys(rows["method"]))
-    fig, axes = figures.subplots(1, len(GROUPS), sharey=True, height=0.19 * len(methods) + 1.6)
+    methods = [name for name, part in rows.groupby("method", sort=False) if part["verdict"].isin(MEASURED).any()]
+    fig, axes = figures.subplots(1, len(GROUPS), sharey=True, height=0.23 * len(methods) + 1.7)
     for ax, title in zip(axes, GROUPS.values(), strict=True):
         for (method, axiom), part in rows[rows["on"] == title].groupby(["method", "metric"]):
-            _square(ax, list(AXIOMS).index(axiom), methods.index(method), _worst(part))
+            if method in methods:
+                _square(ax, list(AXIOMS).index(axiom), methods.index(method), _worst(part))
         ax.set(xlim=(-0.5, len(AXIOMS) - 0.5), ylim=(len(methods) - 0.5, -0.5), title=title)
         ax.set_xticks(range(len(AXIOMS)), [AXIOM_LABELS[axiom].label for axiom in AXIOMS], rotation=90)
-        ax.set_yticks(range(len(methods)), [style.method(method).label for method in methods])
+        ax.set_yticks(range(len(methods)), [style.method(str(method)).label for method in methods])
         ax.tick_params(length=0)
         ax.grid(visible=False)
-    fig.suptitle(
-        "kept, or the size of the violation; framed: claimed by a paper, red: and broken; -: does not apply", fontsize=8
-    )
+    looks = {
+        "kept": {"facecolor": KEPT},
+        "broken, and how far": {"facecolor": BROKEN},
+        "a paper claims this": {"facecolor": "white", **CLAIMED},
+        "a paper claims the opposite": {"facecolor": "white", **REFUTED},
+        "not framed: no paper claims it; empty: does not apply": {
+            "facecolor": "white",
+            "edgecolor": style.GREY,
+            "lw": 0.3,
+        },
+    }
+    handles = [Patch(label=label, **look) for label, look in looks.items()]
+    fig.legend(handles=handles, loc="outside upper center", ncols=3)
     return fig
 
 
 def _square(ax: Axes, x: int, y: int, worst: pd.Series | None) -> None:
-    if worst is None or worst["verdict"].startswith("not asked"):
-        ax.text(x, y, "-", ha="center", va="center", fontsize=5, color=style.GREY)
+    if worst is None or worst["verdict"] not in MEASURED:
         return
     kept = worst["verdict"] == "holds"
     ax.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=KEPT if kept else BROKEN, edgecolor="white", lw=0.5))
-    ax.text(x, y, "kept" if kept else number(float(f"{worst['value']:.2g}")), ha="center", va="center", fontsize=5)
+    size = number(float(f"{worst['value']:.2g}"))
+    said = "kept" if kept else f"broken\n{size}"
+    ax.text(x, y, said, ha="center", va="center", fontsize=4.8, linespacing=0.95)
     if worst["asserted"]:
-        refuted = kept != (worst["asserted"] == "holds")
-        frame: dict[str, Any] = {
-            "edgecolor": style.VERMILION if refuted else style.BLACK,
-            "lw": 1.2 if refuted else 0.7,
-            "zorder": 3,
-        }
-        ax.add_patch(Rectangle((x - 0.42, y - 0.42), 0.84, 0.84, fill=False, **frame))
+        frame = CLAIMED if kept == (worst["asserted"] == "holds") else REFUTED
+        ax.add_patch(Rectangle((x - 0.44, y - 0.44), 0.88, 0.88, fill=False, zorder=3, **frame))
 
 
 # --- the study -----------------------------------------------------------------------------------------------------------
