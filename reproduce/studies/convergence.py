@@ -102,7 +102,7 @@ ONE_STEP_EXACT = 1e-3  # relative L1 that counts as float32 rounding
 SLOPE = (-0.6, -0.4)  # a Monte-Carlo error falls like k^-1/2
 PASS_BATCH = 64  # forward passes only: does not change a number
 EG, IXG = "expected_gradients", "input_x_gradient"
-SHOWN = ("gauss_legendre", "left_riemann", EG)  # the rules that a figure can keep apart; the table has all
+SHOWN = ("gauss_legendre", EG)  # a figure keeps these apart; the table has every rule
 
 METRICS = {  # name -> unit; all are better when lower, but for the images within the gap
     "distance": "",
@@ -284,7 +284,7 @@ def figure(rows: pd.DataFrame, results: Sequence[Result[Net, Measurement]]) -> F
         part = rows[(rows["model"] == model) & (rows["dataset"] == dataset) & (rows["metric"] == metric)]
         draw(ax, part[part["rule"].isin(SHOWN)])
         if metric == "distance":
-            ax.set_title(f"{style.net(model, dataset)}\nn = {part['n'].max()} images")
+            ax.set_title(f"{style.panel(model, dataset)}, n = {part['n'].max()} images")
         else:
             ax.set_xlabel("steps or references = passes")
         if (model, dataset) == nets[0]:
