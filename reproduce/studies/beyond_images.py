@@ -220,12 +220,14 @@ def figure(rows: pd.DataFrame, results: Sequence[Result[Subject, Measurement]]) 
         ("IG, regular net", "regular", "integrated_gradients"),
         ("X-Gradient, X-net", "x", "input_x_gradient"),
     )
+    what = {"spelled-sounds": "letters", "nci-molecules": "atoms"}
     for line, (name, draw) in enumerate((("spelled-sounds", draw_words), ("nci-molecules", draw_molecules))):
         for ax, (title, variant, method) in zip(axes[3 * line :], columns, strict=False):
             value = first[name, variant]
             draw(ax, value.names, (value.known if method is None else value.maps[method]).numpy())
-            ax.set_title("" if line else title)
+            ax.set_title(f"{style.dataset(name).label}: {title} {what[name]}" if method is None else title)
             ax.axis("off")
+    fig.supxlabel("red raises the explained output, blue lowers it", fontsize=8)
     return fig
 
 
