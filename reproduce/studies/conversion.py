@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from torch import Tensor, nn
 
 from reproduce.claims import Claim, Kind, at_least, at_most, measured, not_worse, select
@@ -261,27 +262,29 @@ def table(rows: pd.DataFrame) -> Table:
 def figure(rows: pd.DataFrame, results: Sequence[Result[Net, Measurement]]) -> Figure:
     """Left, how many predictions stay when the first layers lose their biases; right, how far the probabilities move, and in the
     last place after fine-tuning on images that are not among these."""
-    fig, (left, right) = figures.subplots(1, 2)
-    for (model, dataset), part in rows[rows["against"] == ""].groupby(["model", "dataset"], sort=False):
-        look, label = style.model(str(model)), style.net(str(model), str(dataset))
+    fig, (left, right) = figures.subplots(1, 2, height=3.0)
+    shown = rows[rows["against"] == ""]
+    for (model, _), part in shown.groupby(["model", "dataset"], sort=False):
+        look = style.model(str(model))
         every = part[(part["seen"] == "all") & (part["stage"] != "fine_tuned")]
-        most = every["layers"].max()
-        for metric, line in (("same1", "-"), ("same5", ":")):
+        for ax, metric, line in ((left, "same1", "-"), (left, "same5", ":"), (right, "divergence", "-")):
             found = every[every["metric"] == metric]
-            note = "the same class" if metric == "same1" else "among the five likeliest"
-            x = 100 * found["layers"] / most
-            left.plot(x, found["value"], color=look.color, ls=line, marker=look.marker, ms=3, label=f"{label}: {note}")
-            left.fill_between(x, found["low"], found["high"], color=look.color, alpha=0.12, lw=0)
-        found = every[every["metric"] == "divergence"]
-        x = 100 * found["layers"] / most
-        right.plot(x, found["value"], color=look.color, marker=look.marker, ms=3, label=label)
-        right.fill_between(x, found["low"].clip(lower=0), found["high"], color=look.color, alpha=0.12, lw=0)
+            x = 100 * found["layers"] / every["layers"].max()
+            ax.plot(x, found["value"], color=look.color, ls=line, marker=look.marker, ms=3)
+            ax.fill_between(x, found["low"].clip(lower=0), found["high"], color=look.color, alpha=0.12, lw=0)
         tuned = part[(part["stage"] == "fine_tuned") & (part["seen"] == "unseen") & (part["metric"] == "divergence")]
-        right.plot([104], tuned["value"], color=look.color, marker="*", ms=9, label=f"{label}, fine-tuned")
+        right.plot([104] * len(tuned), tuned["value"], color=look.color, marker="*", ms=9)
     left.set(title="Predictions that stay (%)", xlabel="layers without biases (%)")
     right.set(title="Divergence from the original (nats)", xlabel="layers without biases (%)")
-    for ax in (left, right):
-        ax.legend()
+    nets = dict.fromkeys(zip(shown["model"], shown["dataset"], strict=True))
+    looks = {style.panel(*net).replace("\n", ", "): style.model(net[0]) for net in nets}
+    handles = [Line2D([], [], color=look.color, marker=look.marker, ms=3, label=name) for name, look in looks.items()]
+    for label, line in (("the same class", "-"), ("among the five likeliest", ":")):
+        handles.append(Line2D([], [], color=style.GREY, ls=line, label=f"left: {label}"))
+    handles.append(
+        Line2D([], [], color=style.GREY, marker="*", ms=9, ls="", label="right: fine-tuned, on other images")
+    )
+    fig.legend(handles=handles, loc="outside lower center", ncols=3)
     return fig
 
 
