@@ -303,7 +303,7 @@ def table(rows: pd.DataFrame) -> Table:
 
 def figure(rows: pd.DataFrame, results: Sequence[Result[Configuration, Any]]) -> Figure:
     """Accuracy, attribution that is left in the square, and what an epoch costs, a line for each way to train."""
-    fig, axes = figures.subplots(1, 3, height=2.6, sharey=True)
+    fig, axes = figures.subplots(1, 3, height=2.9, sharey=True)
     order = list(reversed(METHODS))
     for ax, metric in zip(axes, ("accuracy", "mass", "cost"), strict=True):
         part = rows[rows["metric"] == metric].set_index("method")
@@ -311,10 +311,13 @@ def figure(rows: pd.DataFrame, results: Sequence[Result[Configuration, Any]]) ->
             look, row = style.method(name), part.loc[name]
             spread = [[row["value"] - row["low"]], [row["high"] - row["value"]]]
             ax.errorbar(row["value"], place, xerr=spread, color=look.color, marker=look.marker, ms=4, capsize=2)
-        ax.set_xlabel(METRICS[metric][0])
+        ax.set_xlabel(METRICS[metric][0].replace(" (", "\n("))
     axes[0].set_yticks(range(len(order)), [label(name) for name in order])
+    axes[1].set_xlim(left=-0.5)
     axes[2].set_xscale("log", base=2)
     axes[2].set_xlim(left=0.5)
+    axes[2].set_xticks([1, 4, 16], ["1", "4", "16"])
+    fig.suptitle(" and ".join(style.dataset(name).label for name in dict.fromkeys(rows["dataset"])), fontsize=8)
     return fig
 
 
