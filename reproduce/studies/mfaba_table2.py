@@ -421,14 +421,14 @@ def figure(rows: pd.DataFrame, results: Sequence[Result[Net, Measurement]]) -> F
     fig, axes = figures.subplots(1, max(1, len(nets)), sharey=True, sharex=True, height=1.4 + 0.2 * len(methods))
     for ax, (dataset, model) in zip(axes, nets, strict=True):
         for found in part[(part["dataset"] == dataset) & (part["model"] == model)].to_dict("records"):
-            shift = {DESCRIBED: -0.2, CORRECTED: -0.35}.get(str(found["protocol"]), 0.0)
+            shift = {RELEASED: 0.25, CORRECTED: -0.25}.get(str(found["protocol"]), 0.0)
             look: dict[str, Any] = {"color": style.method(found["method"]).color, "capsize": 2, "ms": 4}
             ends = [[found["value"] - found["low"]], [found["high"] - found["value"]]]
             across = None if pd.isna(found["low"]) else ends
             place = methods.index(found["method"]) + shift
             ax.errorbar([found["value"]], [place], xerr=across, fmt=MARKERS[str(found["protocol"])], **look)
         ax.set(xscale="log", xlabel="time, in plain gradients")
-        ax.set_title(style.net(model, dataset).replace(" (", "\n("))
+        ax.set_title(style.panel(model, dataset))
     axes[0].set_yticks(range(len(methods)), [LABELS[method] for method in methods])
     for protocol in (RELEASED, DESCRIBED, CORRECTED):
         axes[0].plot([], [], marker=MARKERS[protocol], ls="", ms=4, color=style.GREY, label=protocol)
