@@ -216,12 +216,13 @@ def table(rows: pd.DataFrame) -> Table:
 def figure(rows: pd.DataFrame, results: Found) -> Figure:
     """What each prior adds to the test ROC-AUC over the number of columns that matter, for each kind of the others."""
     tests = rows[(rows["metric"] == DIFFERENCE) & (rows["versus"] == "unregularised")]
-    fig, axes = figures.subplots(1, 2, height=3.0, sharey=True)
-    titles = {"rare": "most other columns are rare", "numbers": "all columns are numbers"}
+    fig, axes = figures.subplots(1, 2, height=3.2, sharey=True, gridspec_kw={"width_ratios": [3, 1]})
+    titles = {"rare": "most other columns are rare", "numbers": "all columns\nare numbers"}
     for ax, (kind, title) in zip(axes, titles.items(), strict=True):
         _added(ax, tests[tests["kind"] == kind])
         ax.set(xlabel="columns that matter", title=title)
     axes[0].set_ylabel("test ROC-AUC minus unregularised")
+    fig.suptitle(" and ".join(style.dataset(name).label for name in dict.fromkeys(rows["dataset"])), fontsize=8)
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return fig
 
@@ -236,6 +237,7 @@ def _added(ax: Axes, tests: pd.DataFrame) -> None:
         ax.errorbar(places, line["value"], spread, ls=look.line, label=label(str(method)), **drawn)
     ax.axhline(0, color=style.BLACK, lw=0.8)
     ax.set_xticks(range(len(supports)), supports)
+    ax.set_xlim(-0.5, len(supports) - 0.5)
 
 
 # --- claims -----------------------------------------------------------------------------------------------------------
