@@ -139,30 +139,26 @@ def table(rows: pd.DataFrame) -> Table:
 
 
 def figure(rows: pd.DataFrame, results: Sequence[Result[Net, Measurement]]) -> Figure:
-    """Left, accuracy over width, regular dashed; right, what removing the biases changes."""
-    fig, (left, right) = figures.subplots(1, 2)
-    for model, part in rows[rows["against"] == ""].groupby("model", sort=False):
-        look = style.model(str(model))
-        for variant, of_variant in part[part["metric"] == "top1"].groupby("variant", sort=False):
-            line = style.variant(str(variant))
-            label = f"{look.label}, {line.label}"
-            left.plot(
-                of_variant["width"], of_variant["value"], color=look.color, ls=line.line, marker="o", ms=3, label=label
-            )
-            left.fill_between(
-                of_variant["width"], of_variant["low"], of_variant["high"], color=look.color, alpha=0.1, lw=0
-            )
+    """Left, accuracy over width, regular dashed and hollow; right, what removing the biases changes."""
+    fig, (left, right) = figures.subplots(1, 2, height=2.9)
+    for (model, dataset), part in rows[rows["against"] == ""].groupby(["model", "dataset"], sort=False):
+        look, name = style.model(str(model)), style.panel(str(model), str(dataset)).replace("\n", ", ")
+        for variant, line in part[part["metric"] == "top1"].groupby("variant", sort=False):
+            of_variant = style.variant(str(variant))
+            drawn = {"ls": of_variant.line, "marker": of_variant.marker, "mfc": figures.face(str(variant), look.color)}
+            label = f"{name}, {of_variant.label}"
+            left.plot(line["width"], line["value"], color=look.color, ms=4, label=label, **drawn)
+            left.fill_between(line["width"], line["low"], line["high"], color=look.color, alpha=0.1, lw=0)
         change = part[part["metric"] == "top1_change"]
         bars = [change["value"] - change["low"], change["high"] - change["value"]]
-        right.errorbar(
-            change["width"], change["value"], yerr=bars, color=look.color, marker="o", ms=3, label=look.label
-        )
+        right.errorbar(change["width"], change["value"], yerr=bars, color=look.color, marker="o", ms=3, capsize=2)
     right.axhline(0, color=style.GREY, lw=0.6)
     for ax, title in ((left, "Top-1 (%)"), (right, "Top-1 change without biases (points)")):
         ax.set(title=title, xlabel="width, 1 is the papers' net", xscale="log")
         ax.set_xticks(sorted(set(rows["width"])), [f"{width:g}" for width in sorted(set(rows["width"]))])
         ax.minorticks_off()
-        ax.legend()
+        ax.margins(x=0.1)
+    fig.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2, handlelength=3.5)
     return fig
 
 
