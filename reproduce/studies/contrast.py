@@ -148,7 +148,7 @@ def figure(rows: pd.DataFrame, results: Sequence[Result[Net, Measurement]]) -> F
     """Top-1 over the factor, one panel for each architecture, the interval as a band."""
     part = rows[rows["metric"] == "top1"]
     nets = list(dict.fromkeys(zip(part["model"], part["dataset"], strict=True)))
-    fig, axes = figures.subplots(1, len(nets), sharey=True, height=2.9)
+    fig, axes = figures.subplots(1, len(nets), sharey=True, height=3.0)
     for ax, (model, dataset) in zip(axes, nets, strict=True):
         of_net = part[(part["model"] == model) & (part["dataset"] == dataset)]
         for variant, line in of_net.groupby("variant", sort=False):
@@ -157,10 +157,10 @@ def figure(rows: pd.DataFrame, results: Sequence[Result[Net, Measurement]]) -> F
             ax.plot(line["factor"], line["value"], **drawn)
             ax.fill_between(line["factor"], line["low"], line["high"], color=look.color, alpha=0.15, lw=0)
         ax.invert_xaxis()
-        ax.set(title=f"{style.net(model, dataset)}\nn = {of_net['n'].max()} images", xlabel="contrast factor")
-    axes[0].set_ylabel("Top-1 (%)")
+        ax.set(title=f"{style.panel(model, dataset)}\nn = {of_net['n'].max()} images", xlabel="contrast factor")
+    axes[0].set(ylabel="Top-1 (%)", ylim=(0, 100))
     handles = {label: h for ax in axes for h, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
+    fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
     return fig
 
 

@@ -257,8 +257,9 @@ def figure(rows: pd.DataFrame, results: Results) -> Figure:
     grid = axes.reshape(len(lines), -1)
     for line, (net, value, i) in zip(grid, lines, strict=True):
         line[0].imshow(value.pixels[i].permute(1, 2, 0).numpy())
-        line[0].set_ylabel(f"{style.model(net.model).label}\n{style.variant(net.variant).label}")
-        line[0].set_xlabel(f"class {value.targets[i]}, predicted {value.predicted[i]}", fontsize=6)
+        line[0].set_ylabel(f"{style.model(net.model).label}\n{style.variant(net.variant).label}", fontsize=7)
+        said = f"class {value.targets[i]}, predicted {value.predicted[i]}"
+        line[0].set_xlabel(f"{style.dataset(net.dataset).label}\n{said}", fontsize=6)
         for ax, name in zip(line[1:], methods, strict=True):
             ax.imshow(figures.heatmap(value.maps[name][i].float().numpy()[None]), cmap="RdBu_r", vmin=-1, vmax=1)
         for ax in line:

@@ -269,13 +269,13 @@ def figure(rows: pd.DataFrame, results: Sequence[Result[Net, Measurement]]) -> F
         metric = "idsds" if "idsds" in set(part["metric"]) else "single_deletion"
         draw(ax, part[part["metric"] == metric], names)
         heading = {"idsds": "IDSDS", "single_deletion": "single deletion"}[metric]
-        ax.set_title(style.net(str(model), str(dataset)))
+        ax.set_title(style.panel(str(model), str(dataset)))
         ax.set_xlabel(heading)
     labels = [style.method("integrated_gradients" if name == "IG" else name).label for name in names]
     axes[0].set_yticks(range(len(names)), labels)
     axes[0].invert_yaxis()
     handles = {text: handle for ax in axes for handle, text in zip(*ax.get_legend_handles_labels(), strict=True)}
-    fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
+    fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
     return fig
 
 
@@ -287,10 +287,9 @@ def draw(ax: Axes, part: pd.DataFrame, names: Sequence[str]) -> None:
         name = "IG" if str(one.method).startswith("integrated_gradients") else str(one.method)
         place = names.index(name) + 0.18 * (variants.index(one.variant) - (len(variants) - 1) / 2)
         bars = [[max(0.0, one.value - one.low)], [max(0.0, one.high - one.value)]]
-        face = "white" if one.variant == "regular" else look.color
         marks: dict[str, Any] = {
             "color": look.color,
-            "mfc": face,
+            "mfc": figures.face(str(one.variant), look.color),
             "marker": look.marker,
             "ms": 4,
             "lw": 1,

@@ -239,7 +239,7 @@ def figure(rows: pd.DataFrame, results: Sequence[Result[Net, Measurement]]) -> F
         part = rows[(rows["model"] == model) & (rows["dataset"] == dataset)]
         draw_needed(axes[i], part)
         draw_distance(axes[i + len(nets)], part)
-        axes[i].set_title(f"{style.net(model, dataset)}\nn = {part['n'].max()} images")
+        axes[i].set_title(f"{style.panel(model, dataset)}, n = {part['n'].max()} images")
         axes[i + len(nets)].set_xlabel("steps = passes")
     axes[0].set_yticks(range(len(RULES)), [style.rule(rule).label for rule in RULES])
     axes[0].invert_yaxis()
