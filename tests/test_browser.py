@@ -94,9 +94,10 @@ def test_the_page_does_not_scroll_sideways_and_the_tables_do(tmp_path, width):
         for (const details of document.querySelectorAll("details")) details.open = true;
         const root = document.documentElement, scroll = document.querySelector("#toy-table").parentElement;
         return {screen: window.innerWidth, page: root.scrollWidth - root.clientWidth, table: scroll.scrollWidth > scroll.clientWidth,
+          counts: document.querySelector(".counts").offsetWidth > document.querySelector(".counts").parentElement.clientWidth,
           best: document.querySelectorAll("td.best").length};""",
     )
-    assert seen == {"screen": width, "page": 0, "table": True, "best": 24}
+    assert seen == {"screen": width, "page": 0, "table": True, "counts": False, "best": 24}
 
 
 @pytest.mark.parametrize("width", [1280, 390])

@@ -13,6 +13,7 @@ from xdnn.metrics import METRICS
 # Okabe & Ito's palette: told apart by colour-blind readers and in grey. Related methods take shades of one of its colours.
 BLUE, ORANGE, GREEN, VERMILION = "#0072b2", "#e69f00", "#009e73", "#d55e00"
 SKY, PURPLE, BLACK, GREY = "#56b4e9", "#cc79a7", "#000000", "#888888"
+PALE, PALE_BLUE, PALE_VERMILION = "#eeeeee", "#d3e5f3", "#f8cdb5"  # behind words and marks
 
 
 @dataclass(frozen=True)

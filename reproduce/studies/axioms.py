@@ -194,7 +194,6 @@ def _entry(part: pd.DataFrame) -> Entry:
     )
 
 
-KEPT, BROKEN = "#d3e5f3", "#f8cdb5"  # tints of the palette's blue and vermilion, light enough for the words on them
 MEASURED = ("holds", "violated")
 CLAIMED: dict[str, Any] = {"edgecolor": style.BLACK, "lw": 0.7}
 REFUTED: dict[str, Any] = {"edgecolor": style.VERMILION, "lw": 1.3}
@@ -216,8 +215,8 @@ def figure(rows: pd.DataFrame, results: Sequence[Result[Any, Measurement]]) -> F
         ax.tick_params(length=0)
         ax.grid(visible=False)
     looks = {
-        "kept": {"facecolor": KEPT},
-        "broken, and how far": {"facecolor": BROKEN},
+        "kept": {"facecolor": style.PALE_BLUE},
+        "broken, and how far": {"facecolor": style.PALE_VERMILION},
         "a paper claims this": {"facecolor": "white", **CLAIMED},
         "a paper claims the opposite": {"facecolor": "white", **REFUTED},
         "not framed: no paper claims it; empty: does not apply": {
@@ -235,7 +234,8 @@ def _square(ax: Axes, x: int, y: int, worst: pd.Series | None) -> None:
     if worst is None or worst["verdict"] not in MEASURED:
         return
     kept = worst["verdict"] == "holds"
-    ax.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=KEPT if kept else BROKEN, edgecolor="white", lw=0.5))
+    tint = style.PALE_BLUE if kept else style.PALE_VERMILION
+    ax.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=tint, edgecolor="white", lw=0.5))
     size = number(float(f"{worst['value']:.2g}"))
     said = "kept" if kept else f"broken\n{size}"
     ax.text(x, y, said, ha="center", va="center", fontsize=4.8, linespacing=0.95)

@@ -212,7 +212,7 @@ def table(rows: pd.DataFrame) -> Table:
 
 
 def figure(rows: pd.DataFrame, results: Sequence[Result[Subject, Measurement]]) -> Figure:
-    """Above: words, letters coloured by attribution (red speaks for the sound). Below: molecules, atoms coloured."""
+    """Above: words, letters coloured by attribution (red raises the output). Below: molecules, atoms coloured."""
     first = {(r.about.dataset, r.about.variant): r.value for r in reversed(results)}  # the first training of each
     fig, axes = figures.subplots(2, 3, height=5.6, gridspec_kw={"height_ratios": [1, 1.25]})
     columns = (

@@ -145,7 +145,7 @@ def table(rows: pd.DataFrame) -> Table:
 
 
 def figure(rows: pd.DataFrame, results: Sequence[Result[Net, Measurement]]) -> Figure:
-    """Top-1 over the factor, one panel for each architecture, the interval as a band."""
+    """Top-1 accuracy over the contrast factor, a panel for each net and a line for each variant, with its 95 % band."""
     part = rows[rows["metric"] == "top1"]
     nets = list(dict.fromkeys(zip(part["model"], part["dataset"], strict=True)))
     fig, axes = figures.subplots(1, len(nets), sharey=True, height=3.0)

@@ -299,7 +299,7 @@ def figure(rows: pd.DataFrame, results: Sequence[Result[Net, Measurement]]) -> F
         ax.set(xscale="log", xlabel=heading)
         ax.grid(axis="y", visible=False)
         for band in range(0, len(methods), 2):
-            ax.axhspan(band - 0.5, band + 0.5, color="#f2f2f2", lw=0, zorder=0)
+            ax.axhspan(band - 0.5, band + 0.5, color=style.PALE, lw=0, zorder=0)
     axes[0].set_yticks(range(len(methods)), [style.method(name).label for name in methods])
     axes[0].set_ylim(len(methods) - 0.5, -0.5)  # the cheapest at the top
     handles, names = axes[1].get_legend_handles_labels()

@@ -250,7 +250,7 @@ def pairs(results: Results) -> list[list[tuple[Net, Measurement]]]:
 
 
 def figure(rows: pd.DataFrame, results: Results) -> Figure:
-    """Two lines for each picture, the regular net above its variant; one column per method."""
+    """Pictures and their attribution maps, a column for each method; the maps of the regular net above those of its variants."""
     lines = [(net, value, i) for pair in pairs(results) for i in range(len(pair[0][1].targets)) for net, value in pair]
     methods = list(lines[0][1].maps)
     fig, axes = figures.subplots(len(lines), 1 + len(methods), height=1.45 * len(lines))

@@ -232,7 +232,7 @@ def table(rows: pd.DataFrame) -> Table:
 
 
 def figure(rows: pd.DataFrame, results: Sequence[Result[Net, Measurement]]) -> Figure:
-    """Above: mean steps needed by each rule. Below: distance to the reference over passes, adaptive as dots."""
+    """Above: mean steps needed by each rule. Below: distance to the reference over passes, with as many as an image needs as marks."""
     nets = list(dict.fromkeys(zip(rows["model"], rows["dataset"], strict=True)))
     fig, axes = figures.subplots(2, len(nets), sharex=True, sharey="row", height=5.4)
     for i, (model, dataset) in enumerate(nets):
@@ -260,7 +260,7 @@ def figure(rows: pd.DataFrame, results: Sequence[Result[Net, Measurement]]) -> F
 
 def draw_needed(ax: Axes, part: pd.DataFrame) -> None:
     """Mean steps with intervals, a line for each rule."""
-    ax.axvspan(*RANGE, color="#eeeeee", zorder=0)
+    ax.axvspan(*RANGE, color=style.PALE, zorder=0)
     found = part[part["metric"] == f"needed_{GAPS[0]:g}"]
     for number, (variant, line) in enumerate(found.groupby("variant", sort=False)):
         look = style.variant(str(variant))

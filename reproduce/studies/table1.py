@@ -82,7 +82,7 @@ PREDICT_BATCH = 250  # forward passes only: does not change a number
 POINTS = 1.5  # of accuracy, what the paper's X-nets lose at most (top-5)
 RAISED = 20.0  # percent by which the paper's X-nets raise the error at most: top-5, 3.2 / 2.0 / 19.4
 MANY_CLASSES = 100  # from so many on a top-5 accuracy says something
-EXACT, APART = 0.1, 20.0  # MARD in percent: at most so much in float32 on X-nets, at least so much on regular nets
+EXACT, APART = 0.1, 20  # MARD in percent: at most so much in float32 on X-nets, at least so much on regular nets
 
 # X-DNN Table 1, ImageNet validation; percent.
 REPORTED = {

@@ -278,9 +278,10 @@ def table(rows: pd.DataFrame) -> Table:
 
 
 def figure(rows: pd.DataFrame, results: Sequence[Result[Net, Measurement]]) -> Figure:
-    """The curves whose areas the paper prints, on the linear axis that the areas are taken on; the first architecture.
+    """Target logit (KPM, KNM) and top-1 (KAM, RAM) over the share of the pixels: a curve for each method, with its 95 % band.
 
-    Left out: IG on homogeneous nets, which is X-Gradient on fewer images, and the methods that few images were enough for.
+    Of the first architecture, on the linear axis that the printed areas are taken on. Left out: IG on homogeneous
+    nets, which is X-Gradient on fewer images, and the methods that few images were enough for.
     """
     nets = by_training(results)
     shown = [(ids, group) for ids, group in nets if net_of(ids) == net_of(nets[0][0])]
