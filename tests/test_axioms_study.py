@@ -228,4 +228,4 @@ def test_a_table_and_a_figure_say_what_is_kept_and_what_is_broken():
     assert lines[IG, "papers' functions"][place] == "kept, as is said"
     assert lines[IG, "X-nets"][place].value == 0.25 and lines[IG, "X-nets"][place].note == "broken, said to hold"
     words = [text.get_text() for ax in study.figure(rows, []).axes for text in ax.texts]
-    assert words.count("0.25") == 1 and "kept" in words
+    assert words.count("broken\n0.25") == 1 and "kept" in words

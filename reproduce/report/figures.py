@@ -10,8 +10,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from reproduce.report import style
-
 COLUMN_INCHES = 6.8  # a text column; the font sizes below are made for it
 PANEL_INCHES = 2.5
 DPI = 260  # a column is twice as wide in pixels as the page shows it, so that it is crisp on a fine screen
@@ -46,12 +44,6 @@ def subplots(rows: int, columns: int, **options: Any) -> tuple[Figure, np.ndarra
     height = options.pop("height", PANEL_INCHES * rows)
     fig = Figure(figsize=(COLUMN_INCHES, height))
     return fig, np.atleast_1d(fig.subplots(rows, columns, **options)).ravel()
-
-
-def variant_line(variant: str) -> dict[str, Any]:
-    """Line of a variant: regular dashed, X solid."""
-    found = style.variant(variant)
-    return {"color": found.color, "ls": found.line}
 
 
 def face(variant: str, color: str) -> str:
