@@ -188,10 +188,10 @@ def table(rows: pd.DataFrame) -> Table:
 
 
 def figure(rows: pd.DataFrame, results: Sequence[Result[Net, Measurement]]) -> Figure:
-    """Top-1 accuracy, what variants change of top-5, and MARD of IG and Input x Gradient; dotted: the claims' limits."""
+    """Top-1 accuracy, what variants change of it, and MARD of IG and Input x Gradient; dotted: the claims' limits."""
     panels = {
         "top1": ("Top-1 accuracy (%)", ()),
-        "top5_change": ("top-5 change (points)", (-POINTS,)),
+        "top1_change": ("top-1 change (points)", (-POINTS,)),
         "mard": ("MARD (%)", (EXACT, APART)),
     }
     nets = list(dict.fromkeys(zip(rows["model"], rows["dataset"], strict=True)))
