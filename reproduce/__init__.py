@@ -37,8 +37,9 @@ What is made of it
 What a user brings
 
     cli                   one file per command
-    attribute             a picture and a net explained
+    attribute, pictures   pictures and a net explained
     evaluate              methods by metrics on any net and data
+    user_nets             a net by name, its weights (stripped_weights), head, preprocessing and class names
     packaged_nets         nets of torchvision and timm by name
     plugins, registries   methods, models, metrics, data sets, scales and studies of a user's own, and what they add to
 

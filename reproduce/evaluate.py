@@ -1,17 +1,23 @@
 """Methods and metrics held against each other on a user's own net and data.
 
+from reproduce.evaluate import evaluate
 evaluate(model, loader)                                              # a row for each method and metric
 evaluate(model, [(inputs, targets)], methods=["gradient"], metrics=["kpm", "insertion"])
 """
 
+import inspect
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from reproduce import plugins
+from reproduce.errors import UserError
 from reproduce.randomness import generator
 from reproduce.scales import nearest
 from reproduce.statistics import mean_interval
@@ -34,8 +40,13 @@ DEFAULT_METHODS = (
     "wrapped_x_gradient",
     "integrated_gradients_128",
 )
-KINDS = ("mask", "masking", "curve", "model", "method", "sum")  # of the metrics that ask a net and a method
-COSTLY = "max_sensitivity"  # eleven attributions an image: measured only where it is named
+KINDS = ("mask", "masking", "curve", "model", "method", "sum", "spread", "pair")  # of metrics of an attribution
+IMAGE_KINDS = ("mask", "masking", "curve", "model")
+HOMOGENEITY = "homogeneity"  # the only axiom that can be tried without a second net
+FACTOR = 2.0  # a of A(a x) = a A(x)
+PAIRED_WITH = "integrated_gradients_128"  # what metrics of a pair compare with
+# Measured only where they are named: eleven attributions an image; a second attribution; a number for a whole batch.
+COSTLY = ("max_sensitivity", "relative_l1", "mard")
 CURVE_STEPS = 32  # of insertion and deletion
 COLUMNS = ("method", "metric", "unit", "better", "value", "low", "high", "n", "passes", "seconds", "reason")
 
@@ -60,7 +71,9 @@ def evaluate(
         data:       batches (inputs, targets), or (inputs, targets, masks) where the deciding pixels (B, H, W) bool are known.
                     Targets as every method takes them: None is the predicted class.
         methods:    names of ``xdnn.METHODS``; "all" is every one.
-        metrics:    names of ``xdnn.METRICS``; default: all that apply to a method and a net, but for max_sensitivity.
+        metrics:    names of ``xdnn.METRICS``; default: all that apply to a method and a net, but for COSTLY. Those of a
+                    plugin too: a curve's gets the deletion curve where its name begins with "deletion", else insertion's;
+                    a pair's gets Integrated Gradients with 128 points as reference.
         references: (R, *F), for methods that draw some; default: the inputs of the first batch.
 
     Returns:
@@ -109,12 +122,38 @@ def find_methods(names: Sequence[str]) -> list[str]:
 
 
 def find_metrics(names: Sequence[str] | None) -> list[str]:
-    """Names of METRICS that ask a net and a method. Raises UserError for another one."""
-    known = {name: metric for name, metric in METRICS.items() if metric.kind in KINDS}
+    """Names of METRICS that are measured of a method on a net. Raises UserError for another one."""
+    known = {name: metric for name, metric in METRICS.items() if metric.kind in KINDS or name == HOMOGENEITY}
     for name in names or ():
+        if name in METRICS and name not in known:
+            kind = METRICS[name].kind
+            raise UserError(f"metric {name!r} is of kind {kind}, and is not measured of a method on a net of yours")
         if name not in known:
             raise nearest("metric", name, known)
-    return [name for name in known if name != COSTLY] if names is None else list(dict.fromkeys(names))
+    return [name for name in known if name not in COSTLY] if names is None else list(dict.fromkeys(names))
+
+
+@dataclass(eq=False)
+class _Batch:
+    """What methods and metrics are given, and what one call measures for several metrics of one method.
+
+    Attributes:
+        explain: the method under test, (inputs, targets) -> attributions, with the draws of this batch.
+    """
+
+    net: nn.Module
+    inputs: Tensor
+    targets: Tensor
+    masks: Tensor | None
+    pool: Tensor
+    seed: int
+    number: int
+    explain: Callable[[Tensor, Tensor], Tensor]
+    attributions: Tensor
+    together: dict[str, Tensor] = field(default_factory=dict)
+
+    def draws(self, name: str) -> torch.Generator:
+        return generator(self.seed, "evaluate", name, self.number)
 
 
 def _batch(net: nn.Module, batch: Sequence[Any], device: torch.device | str) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -136,42 +175,38 @@ def _of_method(
     seed: int,
 ) -> Iterator[Row]:
     """One method's row for each metric."""
-    method, values, reasons = METHODS[name], dict[str, list[Tensor]](), dict[str, str]()
+    values, reasons = dict[str, list[Tensor]](), dict[str, str]()
     images, passes, seconds = 0, 0, 0.0
     for number, (inputs, targets, masks) in enumerate(batches):
-        draws = generator(seed, "evaluate", name, number)
+        explain = partial(_explained, net, name, pool, seed, number)
         start = time.perf_counter()
         with count_passes(net) as counted:
-            attributions = method(net, inputs, targets, references=pool, generator=draws)
+            attributions = explain(inputs, targets)
         seconds += time.perf_counter() - start
         passes, images = passes + max(counted.forward, counted.backward), images + len(inputs)
-        together: dict[str, Tensor] = {}  # what one call measures for several metrics
+        batch = _Batch(net, inputs, targets, masks, pool, seed, number, explain, attributions)
         for metric in (metric for metric in metrics if metric not in reasons):
-            if reason := _why_not(METRICS[metric], method, inputs, masks):
-                reasons[metric] = reason
-                continue
-            draws = generator(seed, "evaluate", metric, number)
-            try:
-                found = _measure(metric, net, method, inputs, targets, masks, attributions, pool, draws, together)
-            except REFUSALS as error:
-                reasons[metric] = str(error).partition("\n")[0]
-                continue
-            values.setdefault(metric, []).append(found.double().cpu())
+            found = _measured(metric, METHODS[name], batch)
+            if isinstance(found, str):
+                reasons[metric] = found
+            else:
+                values.setdefault(metric, []).append(found.double().cpu())
+    cost = {"passes": passes / images, "seconds": seconds / images}
     for metric in metrics:
         if metric in reasons:
-            yield _row(name, metric, passes=passes / images, seconds=seconds / images, reason=reasons[metric])
+            yield _row(name, metric, reason=reasons[metric], **cost)
         else:
             interval = mean_interval(torch.cat(values[metric]).numpy())
-            yield _row(
-                name,
-                metric,
-                value=interval.value,
-                low=interval.low,
-                high=interval.high,
-                n=interval.n,
-                passes=passes / images,
-                seconds=seconds / images,
-            )
+            number_of = {"value": interval.value, "low": interval.low, "high": interval.high, "n": interval.n}
+            yield _row(name, metric, **number_of, **cost)
+
+
+def _explained(
+    net: nn.Module, name: str, pool: Tensor, seed: int, number: int, inputs: Tensor, targets: Tensor
+) -> Tensor:
+    """A method's attributions, with the same draws at each call for a batch."""
+    draws = generator(seed, "evaluate", name, number)
+    return METHODS[name](net, inputs, targets, references=pool, generator=draws)
 
 
 def _row(method: str, metric: str, **found: Any) -> Row:
@@ -180,53 +215,108 @@ def _row(method: str, metric: str, **found: Any) -> Row:
     return {"method": method, "metric": metric, "unit": entry.unit, "better": entry.better} | empty | found
 
 
-def _why_not(metric: Metric, method: Method, inputs: Tensor, masks: Tensor | None) -> str | None:
+def _measured(name: str, method: Method, batch: _Batch) -> Tensor | str:
+    """A metric of one batch, (B,), or why there is no value."""
+    metric, own = METRICS[name], name in plugins.added("METRICS")
+    if reason := _why_not(name, metric, method, batch):
+        return reason
+    try:
+        found = MEASURES[metric.kind](name, metric, batch)
+    except Exception as error:
+        if own:  # a user's function fails in any way; the line is what helps
+            return f"{type(error).__name__}: {error}".partition("\n")[0]
+        if isinstance(error, REFUSALS):
+            return str(error).partition("\n")[0]
+        raise
+    if not isinstance(found, Tensor) or found.shape != (len(batch.inputs),):
+        return "gives no number for each image, so there is no mean over images"
+    return found
+
+
+def _why_not(name: str, metric: Metric, method: Method, batch: _Batch) -> str | None:
     """Why a metric does not apply; None where it does."""
-    if metric.kind != "sum" and metric.kind != "method" and inputs.ndim != 4:
+    if metric.kind in IMAGE_KINDS and batch.inputs.ndim != 4:
         return "needs images (B, C, H, W)"
-    if metric.kind == "mask" and masks is None:
+    if metric.kind == "mask" and batch.masks is None:
         return "needs masks of the deciding pixels, the third of each batch"
     if metric.kind == "sum" and method.baseline != "zero":
         return "the method claims no sum from the zero baseline"
+    if metric.function is None and name not in MASKING and name != HOMOGENEITY:
+        return "has no function to measure it with"
     return None
 
 
-def _measure(
-    metric: str,
-    net: nn.Module,
-    method: Method,
-    inputs: Tensor,
-    targets: Tensor,
-    masks: Tensor | None,
-    attributions: Tensor,
-    pool: Tensor,
-    draws: torch.Generator,
-    together: dict[str, Tensor],
-) -> Tensor:
-    """A metric of one batch, (B,)."""
-    entry = METRICS[metric]
-    if entry.kind == "masking" and metric in MASKING:
-        if "masking" not in together:
-            together["masking"] = mask_metrics(net, inputs, targets, attributions)
-        return together["masking"][:, list(MASKING).index(metric)]
-    assert entry.function is not None  # of every other kind of KINDS
-    if entry.kind == "mask":
-        return entry.function(attributions.mean(1), masks)
-    if entry.kind == "sum":
-        with torch.no_grad():
-            change = target_logits(net, inputs, targets) - target_logits(net, torch.zeros_like(inputs), targets)
-        return entry.function(attributions, change)
-    if entry.kind == "curve":
-        if "insertion" not in together:
-            step = -(-inputs[0, 0].numel() // CURVE_STEPS)
-            curves = insertion_deletion(net, inputs, attributions, step=step, ranking="pixels")
-            together |= {"insertion": curves.insertion, "deletion": curves.deletion}
-        return entry.function(together[metric])
-    if entry.kind == "method":
+# --- a metric of each kind: (its name, its entry, batch) -> (B,) ---
 
-        def explain(points: Tensor, classes: Tensor) -> Tensor:
-            return method(net, points, classes, references=pool, generator=draws)
 
-        return entry.function(explain, inputs, targets, generator=draws)
-    extra = {"generator": draws} if metric == "infidelity" else {}
-    return entry.function(net, inputs, targets, attributions, **extra)
+def _masking(name: str, metric: Metric, batch: _Batch) -> Tensor:
+    if name not in MASKING:  # a plugin's
+        return _model(name, metric, batch)
+    if "masking" not in batch.together:
+        batch.together["masking"] = mask_metrics(batch.net, batch.inputs, batch.targets, batch.attributions)
+    return batch.together["masking"][:, list(MASKING).index(name)]
+
+
+def _mask(name: str, metric: Metric, batch: _Batch) -> Tensor:
+    return _function(metric)(batch.attributions.mean(1), batch.masks)
+
+
+def _sum(name: str, metric: Metric, batch: _Batch) -> Tensor:
+    with torch.no_grad():
+        empty = torch.zeros_like(batch.inputs)
+        logits = (target_logits(batch.net, inputs, batch.targets) for inputs in (batch.inputs, empty))
+        change = next(logits) - next(logits)
+    return _function(metric)(batch.attributions, change)
+
+
+def _curve(name: str, metric: Metric, batch: _Batch) -> Tensor:
+    if "insertion" not in batch.together:
+        step = -(-batch.inputs[0, 0].numel() // CURVE_STEPS)
+        curves = insertion_deletion(batch.net, batch.inputs, batch.attributions, step=step, ranking="pixels")
+        batch.together |= {"insertion": curves.insertion, "deletion": curves.deletion}
+    return _function(metric)(batch.together["deletion" if name.startswith("deletion") else "insertion"])
+
+
+def _method(name: str, metric: Metric, batch: _Batch) -> Tensor:
+    return _function(metric)(batch.explain, batch.inputs, batch.targets, generator=batch.draws(name))
+
+
+def _spread(name: str, metric: Metric, batch: _Batch) -> Tensor:
+    return _function(metric)(batch.attributions.flatten(1).abs())
+
+
+def _pair(name: str, metric: Metric, batch: _Batch) -> Tensor:
+    reference = _explained(batch.net, PAIRED_WITH, batch.pool, batch.seed, batch.number, batch.inputs, batch.targets)
+    return _function(metric)(reference, batch.attributions)
+
+
+def _model(name: str, metric: Metric, batch: _Batch) -> Tensor:
+    function = _function(metric)
+    draws = "generator" in inspect.signature(function).parameters
+    extra = {"generator": batch.draws(name)} if draws else {}
+    return function(batch.net, batch.inputs, batch.targets, batch.attributions, **extra)
+
+
+def _homogeneity(name: str, metric: Metric, batch: _Batch) -> Tensor:
+    """2 sum|a A(x) - A(a x)| / (sum|a A(x)| + sum|A(a x)|), as ``xdnn.metrics.axioms`` measures it."""
+    scaled, own = batch.explain(FACTOR * batch.inputs, batch.targets), FACTOR * batch.attributions
+    size = (scaled.abs() + own.abs()).flatten(1).sum(1)
+    return (2 * (scaled - own).abs().flatten(1).sum(1) / size).where(size != 0, 0.0)
+
+
+def _function(metric: Metric) -> Callable[..., Tensor]:
+    assert metric.function is not None  # _why_not has asked
+    return metric.function
+
+
+MEASURES: Mapping[str, Callable[[str, Metric, _Batch], Tensor]] = {
+    "masking": _masking,
+    "mask": _mask,
+    "sum": _sum,
+    "curve": _curve,
+    "method": _method,
+    "spread": _spread,
+    "pair": _pair,
+    "model": _model,
+    "axiom": _homogeneity,
+}

@@ -1,26 +1,29 @@
 """`evaluate`: methods by metrics on a net and a folder of pictures of the user's."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reproduce.cli import options
-from reproduce.cli.console import console, interruptible, say, table
+from reproduce.cli import options, user_net
+from reproduce.cli.console import console, say, table
 from reproduce.cli.context import set_up
-from reproduce.errors import UserError
 
-PICTURES = (".png", ".jpg", ".jpeg")
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
+
+TOGETHER = 8  # pictures of a batch
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="FILE.py:factory, torchvision:NAME, timm:NAME or a name from `list`")],
+    model: Annotated[str, typer.Argument(help=user_net.NAMES)],
     data: Annotated[Path, typer.Option("--data", help="folder of PNG and JPEG; subfolders are looked into")],
+    net: user_net.NetOptions,
     methods: Annotated[str, typer.Option(help="names from `list`, separated by commas, or `all`")] = "",
     metrics: Annotated[str, typer.Option(help="names of metrics, separated by commas; default: all that apply")] = "",
     count: Annotated[int, typer.Option(min=1, help="pictures at most")] = 20,
-    weights: Annotated[Path | None, typer.Option(help="a state dict for the net")] = None,
-    size: Annotated[int | None, typer.Option(min=8, help="side of the net's input in px; default: its own")] = None,
     output: Annotated[Path, typer.Option(help="folder of the table")] = Path("evaluation"),
     device: options.Device = "cpu",
     threads: options.Threads = None,
@@ -29,94 +32,84 @@ def evaluate(
 ) -> None:
     """Hold methods against each other on your net and pictures.
 
-    The class that the net predicts is explained. Writes evaluation.csv and evaluation.md.
+    The class that the net predicts is explained. Writes evaluation.html, evaluation.csv and evaluation.md. Ctrl-C keeps the
+    methods that were finished.
 
     Example: python -m reproduce evaluate squeezenet --data photos --count 20
     """
-    from reproduce import attribute
-    from reproduce.evaluate import DEFAULT_METHODS, evaluation_rows, find_methods, find_metrics
-    from xdnn import METHODS
+    import pandas as pd
+
+    from reproduce.evaluate import COLUMNS, DEFAULT_METHODS, evaluation_rows, find_methods, find_metrics
+    from reproduce.pictures import find_pictures, read_picture
+    from reproduce.report import evaluation
+    from reproduce.user_nets import prepare
 
     found_device, _ = set_up(device, threads)
     chosen = find_methods(_words(methods) or DEFAULT_METHODS)
     measured = find_metrics(_words(metrics) or None)
-    files = sorted(path for path in data.rglob("*") if path.suffix.lower() in PICTURES)[:count]
-    if not files:
-        raise UserError(f"no PNG or JPEG in {data}; name a folder of pictures")
-    net, preprocessing = attribute.prepared_net(model, "regular", weights, size)
-    if weights is None and ":" in model and model.partition(":")[0] in ("torchvision", "timm"):
-        console.print(f"{model} has random weights: what follows says nothing of a trained net; --weights", style="red")
-    batches = [(attribute.read_picture(path, preprocessing)[1], None) for path in files]
+    files = find_pictures([data])[:count]
+    made = prepare(net.choice(model))
+    user_net.say_of(made)
+    inputs = [read_picture(path, made.preprocessing)[1] for path in files]
+    rows, stopped = _until_stopped(
+        evaluation_rows(made.net, _joined(inputs), chosen, measured, seed=seed, device=found_device)
+    )
+    if rows:
+        frame = pd.DataFrame(rows, columns=list(COLUMNS))
+        about = (
+            f"{len(files)} pictures of {data.name}, {made.preprocessing['size']} px; explained is the class that the net "
+            f"predicts; passes and seconds of an image on {found_device.type}."
+        )
+        show(frame)
+        for path in evaluation.write(output, frame, model, about, made.warnings, interrupted=stopped):
+            say(f"wrote {path}")
+    if stopped:
+        finished = len({row["method"] for row in rows})
+        kept = f"they are in {output}" if finished else "nothing was written"
+        say(f"interrupted; {finished} of {len(chosen)} methods were finished, {kept}")
+        raise typer.Exit(130)
+
+
+def _until_stopped(found: Any) -> tuple[list[dict[str, Any]], bool]:
+    """The rows of finished methods, and whether Ctrl-C ended it before the last one."""
+    from xdnn import METHODS
+
     rows: list[dict[str, Any]] = []
     try:
-        with interruptible(f"the methods that were finished are in {output}"):
-            for row in evaluation_rows(net, _joined(batches), chosen, measured, seed=seed, device=found_device):
-                if not rows or rows[-1]["method"] != row["method"]:
-                    say(f"measured {METHODS[row['method']].label}")
-                rows.append(row)
-    finally:
-        if rows:
-            write(output, rows)
-    show(rows)
-    say(f"wrote {output / 'evaluation.csv'} and {output / 'evaluation.md'}")
+        for row in found:
+            if not rows or rows[-1]["method"] != row["method"]:
+                say(f"measured {METHODS[row['method']].label}")
+            rows.append(row)
+    except KeyboardInterrupt:
+        return rows, True
+    return rows, False
 
 
 def _words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
-def _joined(batches: list[Any], together: int = 8) -> list[Any]:
+def _joined(inputs: "Sequence[Tensor]") -> list[tuple[Any, None]]:
+    """Batches of inputs, whose targets are the predicted classes."""
     import torch
 
-    parts = [batches[first : first + together] for first in range(0, len(batches), together)]
-    return [(torch.cat([inputs for inputs, _ in part]), None) for part in parts]
+    parts = [inputs[first : first + TOGETHER] for first in range(0, len(inputs), TOGETHER)]
+    return [(torch.cat(list(part)), None) for part in parts]
 
 
-def write(folder: Path, rows: list[dict[str, Any]]) -> None:
-    """The long table as CSV, and what has a value as Markdown. Raises UserError where the folder cannot be written."""
-    import pandas as pd
-
-    from reproduce.evaluate import COLUMNS
-    from reproduce.report import tables
-    from xdnn import METRICS
-
-    frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    headings = {name: METRICS[name].label for name in dict.fromkeys(frame["metric"])}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tables.write_csv(frame, folder / "evaluation.csv")
-        text = tables.markdown(tables.wide(frame, ["method"], headings))
-        (folder / "evaluation.md").write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror or error}; choose another --output") from error
-
-
-def show(rows: list[dict[str, Any]]) -> None:
+def show(rows: "pd.DataFrame") -> None:
     """A line for each value, metric by metric, and each reason once."""
-    from reproduce.report import tables
+    from reproduce.report import evaluation, tables
     from xdnn import METHODS, METRICS
 
     shown = table("means over pictures, with 95 % interval", "metric", "method", "value", "interval", "n")
-    for metric in dict.fromkeys(row["metric"] for row in rows):
-        for row in (row for row in rows if row["metric"] == metric and not row["reason"]):
+    measured = rows[rows["reason"] == ""]
+    for metric in dict.fromkeys(measured["metric"]):
+        for row in measured[measured["metric"] == metric].to_dict("records"):
             entry = tables.Number(row["value"], row["low"], row["high"])
             heading = tables.heading(tables.Column(METRICS[metric].label, row["better"]))
             label = METHODS[row["method"]].label
             shown.add_row(heading, label, tables.number(row["value"]), tables.interval(entry), str(row["n"]))
     console.print(shown)
-    for line in unmeasured(rows):
+    for line in evaluation.reasons(rows):
         console.print(line)
-
-
-def unmeasured(rows: list[dict[str, Any]]) -> list[str]:
-    """Why values are missing: a line for each reason, with its metrics and methods."""
-    from xdnn import METHODS
-
-    reasons: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
-    for row in (row for row in rows if row["reason"]):
-        metrics, methods = reasons.setdefault(row["reason"], ({}, {}))
-        metrics[row["metric"]] = methods[METHODS[row["method"]].label] = None
-    found = []
-    for reason, (metrics, methods) in reasons.items():
-        found.append(f"not measured: {', '.join(metrics)} of {', '.join(methods)}: {reason}")
-    return found

@@ -65,7 +65,7 @@ def html(results: Path, records: Sequence[Mapping[str, Any]]) -> str:
     criteria = {record["criteria"]["commit"]: record["criteria"]["dirty"] for record in records}
     seconds = {task["key"]: task["seconds"] for record in records for task in record["tasks"]}  # studies share tasks
     return (
-        _environment()
+        environment()
         .get_template("template.html")
         .render(
             scale=results.name,
@@ -86,16 +86,17 @@ def html(results: Path, records: Sequence[Mapping[str, Any]]) -> str:
 
 
 @lru_cache(maxsize=1)
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """What pages are made with: our templates, and what they may call."""
+    found = Environment(
         loader=FileSystemLoader(HERE), undefined=StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.globals |= {
+    found.globals |= {
         "inline": lambda name: Markup((HERE / name).read_text(encoding="utf-8")),  # noqa: S704 - our own css and js
         "measuring": measuring,
         "linked": linked,
     }
-    return environment
+    return found
 
 
 def linked(source: str) -> Markup:
@@ -162,7 +163,7 @@ def _study(results: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     table = tables.from_record(record["table"])
     return dict(record) | {
         "claims": [_claim(claim) for claim in record["claims"]],
-        "table": _table(table) if len(table) else None,
+        "table": in_words(table) if len(table) else None,
         "figure": picture(figure) if figure.is_file() and ".png" in record["files"] else "",
         "downloads": [
             (suffix[1:].upper(), f"{record['study']}{suffix}", address(path.with_suffix(suffix), kind))
@@ -173,7 +174,7 @@ def _study(results: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _table(table: tables.Table) -> dict[str, Any]:
+def in_words(table: tables.Table) -> dict[str, Any]:
     """A table in words, each entry with the number that it is sorted by, and whether it is the best."""
     marks = tables.best(table)
     lines = []
