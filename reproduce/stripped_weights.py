@@ -84,10 +84,12 @@ def _without_prefixes(
 
 
 def _hint(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
-    """What to do where only the number of classes differs."""
-    both = [name for name in own if name in weights and weights[name].shape != own[name].shape]
+    """What differs where only the last layer does."""
+    if weights.keys() != own.keys():
+        return ""
+    both = [name for name in own if weights[name].shape != own[name].shape]
     rows = {len(weights[name]) for name in both if weights[name].ndim and own[name].ndim}
     inner_alike = all(weights[name].shape[1:] == own[name].shape[1:] for name in both)
     if both and len(both) <= 2 and len(rows) == 1 and inner_alike:
-        return f"; for its {rows.pop()} classes pass --head {len(weights[both[0]])}"
+        return f"; they are of {rows.pop()} classes"
     return ""

@@ -1,6 +1,7 @@
 """A net of the user's by name, with its weights, its number of classes, how pictures are prepared for it, and its class names."""
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -92,18 +93,14 @@ def prepare(choice: NetChoice) -> UserNet:
         given |= {"size": choice.size, "resize": round(choice.size * RESIZE)}
     weights = choice.weights or _fetched(choice.name, choice.variant)
     net = make(choice.name, weights)
-    if choice.head is not None:
-        net = with_head(net, choice.head, choice.name)
-    net = _variant(net, choice).eval()
     preprocessing = IMAGENET | dict(own) | given
-    if choice.head is not None and (found := class_count(net, preprocessing["size"])) != choice.head:
-        raise UserError(
-            f"{choice.name} still gives {found} logits: its last layer is no classifier that --head can replace; "
-            "give the number of classes to its factory"
-        )
+    new_head = choice.head is not None and choice.head != _class_count(net, preprocessing["size"], choice.name)
+    if choice.head is not None and new_head:
+        net = with_classes(net, choice.head, preprocessing["size"], choice.name)
+    net = as_variant(net, choice.variant, choice.name).eval()
     said = _load(net, weights, choice.name) if weights is not None else []
     labels = read_labels(choice)
-    return UserNet(net, preprocessing, said, _warnings(choice, weights), labels)
+    return UserNet(net, preprocessing, said, _warnings(choice, weights, new_head=new_head), labels)
 
 
 def make(name: str, weights: Path | None = None) -> nn.Module:
@@ -114,15 +111,14 @@ def make(name: str, weights: Path | None = None) -> nn.Module:
     return packaged_net(name)[0] if is_packaged(name) else from_file(Path(file), factory)
 
 
-def _variant(net: nn.Module, choice: NetChoice) -> nn.Module:
-    if choice.variant != "x":
+def as_variant(net: nn.Module, variant: str, name: str) -> nn.Module:
+    """The net, or its X-variant where ``variant`` is "x". Raises UserError where it has none."""
+    if variant != "x":
         return net
     try:
         return to_x_variant(net)
     except NotHomogeneousError as error:
-        raise UserError(
-            f"{choice.name} has no X-variant: {error}. `--variant wrapped` makes any net homogeneous"
-        ) from error
+        raise UserError(f"{name} has no X-variant: {error}. `--variant wrapped` makes any net homogeneous") from error
 
 
 def _load(net: nn.Module, weights: Path, name: str) -> list[str]:
@@ -134,15 +130,17 @@ def _load(net: nn.Module, weights: Path, name: str) -> list[str]:
                 f"{name} is a Fixup-ResNet, which has no BatchNorm, as the X-DNN authors' is; for these weights "
                 f"take torchvision:{name}"
             ) from error
+        if classes := re.search(r"are of (\d+) classes", str(error)):
+            raise UserError(f"{error}; pass --head {classes[1]}") from error
         raise
 
 
-def _warnings(choice: NetChoice, weights: Path | None) -> list[str]:
+def _warnings(choice: NetChoice, weights: Path | None, *, new_head: bool) -> list[str]:
     """Why numbers of this net say less than they seem to."""
     found = []
     if weights is None and is_packaged(choice.name):
         found.append(f"{choice.name} has random weights: nothing here is of a trained net; pass --weights FILE")
-    elif weights is None and choice.head is not None:
+    elif weights is None and new_head:
         found.append("the classifier of --head is new and has random weights; pass --weights FILE")
     if choice.variant == "x" and weights is None:
         found.append("its biases were just removed, and it was not trained without them; `convert` fine-tunes it")
@@ -188,6 +186,34 @@ def from_file(path: Path, factory: str) -> nn.Module:
 # --- another number of classes ---
 
 
+def with_classes(net: nn.Module, classes: int, size: int, name: str) -> nn.Module:
+    """The net with that many logits for pictures of ``size`` px: as it is where it has them, else with a new last layer.
+
+    Raises:
+        UserError: no layer is found whose replacement does it.
+    """
+    if _class_count(net, size, name) == classes:
+        return net
+    net = with_head(net, classes, name)
+    if (found := _class_count(net, size, name)) != classes:
+        raise UserError(
+            f"{name} still gives {found} logits: its last layer is no classifier that can be replaced; "
+            "give the number of classes to its factory"
+        )
+    return net
+
+
+def _class_count(net: nn.Module, size: int, name: str) -> int:
+    was = net.training
+    try:
+        with torch.no_grad():
+            return int(net.eval()(torch.zeros(1, 3, size, size)).shape[1])
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"{name} cannot take a picture of {size} px: {error}") from error
+    finally:
+        net.train(was)
+
+
 def with_head(net: nn.Module, classes: int, name: str) -> nn.Module:
     """The net, changed in place, with a new classifier: timm's own way, else its last linear layer or 1x1 convolution.
 
@@ -202,7 +228,9 @@ def with_head(net: nn.Module, classes: int, name: str) -> nn.Module:
         (path, layer) for path, layer in net.named_modules() if isinstance(layer, kinds) and not path.startswith("Aux")
     ]
     if not layers or (isinstance(layers[-1][1], nn.Conv2d) and layers[-1][1].kernel_size != (1, 1)):
-        raise UserError(f"{name} ends in no linear layer that --head could replace; give the number to its factory")
+        raise UserError(
+            f"{name} ends in no linear layer that could be replaced; give the number of classes to its factory"
+        )
     path, last = layers[-1]
     new: nn.Module
     if isinstance(last, nn.Linear):
@@ -249,9 +277,3 @@ def imagenet_labels() -> Sequence[str]:
 
     names: Sequence[str] = AlexNet_Weights.IMAGENET1K_V1.meta["categories"]
     return names
-
-
-def class_count(net: nn.Module, size: int) -> int:
-    """Number of the net's logits for a picture of that size."""
-    with torch.no_grad():
-        return int(net(torch.zeros(1, 3, size, size)).shape[1])

@@ -226,7 +226,7 @@ def test_another_number_of_classes_is_named_and_a_new_head_takes_them(folder):
     own = tiny(folder).state_dict()
     torch.save(own | {"4.weight": torch.ones(7, 16), "4.bias": torch.zeros(7)}, folder / "seven.pt")
     name = f"{folder / 'net.py'}:tiny"
-    with pytest.raises(UserError, match="for its 7 classes pass --head 7"):
+    with pytest.raises(UserError, match="they are of 7 classes; pass --head 7"):
         prepare(NetChoice(name, weights=folder / "seven.pt"))
     made = prepare(NetChoice(name, weights=folder / "seven.pt", head=7, size=32))
     assert torch.equal(made.net[4].weight, torch.ones(7, 16))

@@ -1,6 +1,7 @@
 """The papers' recipes on tiny folders of PNG files: written out, resumed, diverged, converted, in several processes."""
 
 import copy
+import shutil
 import socket
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from command_line import NET, invoke
 from PIL import Image
 from torch import nn
 from torch.nn import functional as F
@@ -21,7 +23,7 @@ from reproduce.models import build
 from reproduce.models.weights import load_weights
 from reproduce.process_group import Rank, find_rank
 from reproduce.randomness import seed_for
-from reproduce.training import imagenet
+from reproduce.training import checkpoints, imagenet
 from reproduce.training.convert import convert, fine_tuning
 from reproduce.training.folders import Folders, normalised
 from reproduce.training.imagenet import Diverged, Recipe, mix, parameter_groups, recipe_for, train, validate
@@ -365,3 +367,49 @@ def test_the_process_is_found_under_torchrun_and_alone():
     assert not find_rank(torchrun).first and find_rank(torchrun).device("cpu") == "cpu"
     array = {"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_COUNT": "8"}  # jobs that do not know of each other
     assert find_rank(array) == Rank() and find_rank({}) == Rank() and find_rank({}).device("cuda") == "cuda"
+
+
+# --- nets of the user's ---
+
+
+def command(name, folder, *words):
+    """`train` or `convert` on the made folder, one epoch."""
+    (folder / "net.py").write_text(NET)
+    settings = ("--data", folder / "data", "--out", folder / "out", "--image-px", 64, "--epochs", 1, "--workers", 0)
+    return invoke(name, *words, *settings, "--threads", 1)
+
+
+def test_train_takes_a_net_of_a_file_and_gives_it_the_classes_of_the_folder(data, tmp_path):
+    command("train", tmp_path, f"{tmp_path / 'net.py'}:tiny", "--variant", "x")
+    saved = torch.load(tmp_path / "out" / checkpoints.BEST, weights_only=True)
+    assert saved["state_dict"]["module.4.weight"].shape == (2, 16) and "module.4.bias" not in saved["state_dict"]
+    assert saved["about"]["recipe"]["fixup"] is False
+
+
+def test_convert_takes_a_net_of_a_file_with_what_it_loads_or_with_weights_in_any_wrapper(data, tmp_path):
+    arch = ("--arch", f"{tmp_path / 'net.py'}:tiny")
+    output = command("convert", tmp_path, *arch).output
+    assert "`biases removed` is the trained net just after it lost its biases" in output and "fine-tuned" in output
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 2))
+    torch.save({"model": {f"module.{name}": t for name, t in net.state_dict().items()}}, tmp_path / "w.pt")
+    shutil.rmtree(tmp_path / "out")
+    assert "took 'module.' off the names of w.pt" in command("convert", tmp_path, tmp_path / "w.pt", *arch).output
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("train", "net.py:tiny", "--width", "0.5"), "--width is of the nets of `list`"),
+        (("train", "torchvision:resnet19"), "unknown torchvision model 'resnet19'"),
+        (("convert", "--arch", "torchvision:squeezenet1_1"), "torchvision:squeezenet1_1 has random weights: name a checkpoint"),
+        (("convert", "--arch", "alexnet"), "alexnet has random weights"),
+        (("convert", "--arch", "FILE:gelu"), "has no X-variant: "),
+    ],
+)  # fmt: skip
+def test_train_and_convert_say_what_does_not_fit(data, tmp_path, words, message):
+    (tmp_path / "gelu.py").write_text(
+        "from torch import nn\ngelu = lambda: nn.Sequential(nn.Flatten(), nn.GELU(), nn.Linear(12288, 2))"
+    )
+    words = [word.replace("FILE", str(tmp_path / "gelu.py")) for word in words]
+    with pytest.raises(UserError, match=message):
+        command(words[0], tmp_path, *words[1:])

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from reproduce.cli import options
+from reproduce.cli import options, user_net
 from reproduce.cli.training import Settings, started
 from reproduce.errors import UserError
 
@@ -12,7 +12,7 @@ VARIANTS = ("regular", "x")
 
 
 def train(
-    model: Annotated[str, typer.Argument(help="a model of `list`, e.g. alexnet")],
+    model: Annotated[str, typer.Argument(help="a model of `list`, e.g. alexnet; or " + user_net.OWN)],
     settings: Settings,
     variant: Annotated[str, typer.Option(help="regular or x")] = "regular",
     plugin: options.Plugins = None,
@@ -27,9 +27,11 @@ def train(
 
     if variant not in VARIANTS:
         raise UserError(f"unknown variant {variant!r}; there are: {', '.join(VARIANTS)}")
-    recipe = settings.changed(imagenet.recipe_for(model))
+    recipe = settings.changed(settings.recipe(model))
     about = {"arch": model, "variant": variant, "width": settings.width}
-    with started(settings) as (_, shared):
+    with started(settings) as (rank, shared):
         folders = settings.folders()
         net = settings.net(model, variant, folders.classes)
+        if rank.first:
+            user_net.say_normalised(model)
         imagenet.train(net, folders, settings.out, recipe, about, **shared)

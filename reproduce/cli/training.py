@@ -11,6 +11,7 @@ import typer
 from reproduce.cli import options
 from reproduce.cli.console import interruptible, say
 from reproduce.cli.context import set_up
+from reproduce.errors import UserError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -50,8 +51,18 @@ class Settings:
             learning_rate=self.learning_rate or recipe.learning_rate,
         )
 
+    def recipe(self, model: str) -> "Recipe":
+        """The authors' recipe for an architecture of ours; for another net AlexNet's and VGG's."""
+        from reproduce.training import imagenet
+
+        return imagenet.ALEXNET_VGG if ":" in model else imagenet.recipe_for(model)
+
     def net(self, model: str, variant: str, classes: int) -> "nn.Module":
-        """The net as it is initialised from the seed."""
+        """The net as it is initialised from the seed, or as a function of the user's gives it; with that many classes.
+
+        Raises:
+            UserError: an unknown net, one that cannot be made so, or that has no X-variant.
+        """
         import torch
 
         from reproduce.models import build
@@ -59,8 +70,17 @@ class Settings:
 
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
+            if ":" in model:
+                return self._of_the_user(model, variant, classes)
             net = build(model, variant, classes=classes, width=self.width, image_px=self.image_px)
             return initialise_(net)
+
+    def _of_the_user(self, model: str, variant: str, classes: int) -> "nn.Module":
+        from reproduce.user_nets import as_variant, make, with_classes
+
+        if self.width != 1:
+            raise UserError(f"--width is of the nets of `list`; {model} has the width that it is made with")
+        return as_variant(with_classes(make(model), classes, self.image_px, model), variant, model)
 
     def folders(self) -> "Folders":
         """The image folder, which is looked at and not read yet."""

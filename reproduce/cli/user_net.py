@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from reproduce.user_nets import NetChoice, UserNet
 
-NAMES = "FILE.py:factory, torchvision:NAME, timm:NAME or a name from `list`"
+OWN = "FILE.py:factory, torchvision:NAME or timm:NAME"
+NAMES = f"{OWN}, or a name from `list`"
 CHANNELS = 3
 
 
@@ -63,3 +64,15 @@ def warn(lines: "Sequence[str]") -> None:
     """Lines in red."""
     for line in lines:
         console.print(line, style="red")
+
+
+def say_normalised(name: str) -> None:
+    """Say where a net of a package was made for pictures that are normalised in another way than training does it."""
+    from reproduce.packaged_nets import is_packaged, packaged_net
+    from reproduce.user_nets import IMAGENET
+
+    own = packaged_net(name)[1] if is_packaged(name) else {}
+    if any(tuple(own.get(part, IMAGENET[part])) != tuple(IMAGENET[part]) for part in ("mean", "std")):
+        warn(
+            [f"pictures are normalised as ImageNet's, and {name} was made for mean {own['mean']} and std {own['std']}"]
+        )
