@@ -213,7 +213,12 @@ def _rows(path: Path, times: set[str], only: list[str]) -> dict[Key, tuple[Row, 
     out = {}
     for line in table[~repeated].to_dict("records"):
         key = tuple((column, line[column]) for column in ids if line[column])
-        out[key] = (_row(line), line.get("unit") in TIME_UNITS or line["metric"] in times)
+        try:
+            out[key] = (_row(line), line.get("unit") in TIME_UNITS or line["metric"] in times)
+        except ValueError as error:
+            raise UserError(
+                f"{path} has no number where one should be ({error}); make it again with `make {path.stem}`"
+            ) from error
     return out
 
 

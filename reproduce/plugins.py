@@ -71,6 +71,8 @@ def _refused(kind: str, entries: object, registry: Registry) -> str | None:
     if not isinstance(entries, Mapping):
         return f"{kind} is of type {type(entries).__name__}, not a dict of names"
     for name, value in entries.items():
+        if not isinstance(name, str):
+            return f"{kind} has the name {name!r}, which is of type {type(name).__name__}, not a word"
         there = registry.entries.get(name)
         if registry.nested:
             if there is None:

@@ -225,3 +225,30 @@ def test_a_file_that_is_broken_or_missing_ends_in_a_sentence(tmp_path):
         compare(a, b)
     with pytest.raises(UserError, match="no results in"):
         compare(a, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"claims": [7]}, "one of its claims has no id, study, text, kind, outcome; remove it"),
+        ({"claims": [claim() | {"outcome": "x"}, {"id": "y"}]}, "one of its claims has no study, text, kind, outcome"),
+        ({"order": "first"}, "its order is 'first', not a number"),
+    ],
+)
+def test_a_record_that_is_none_is_named_by_every_command_that_reads_it(tmp_path, change, message):
+    folder = result_folder(tmp_path / "a")
+    broken = result_folder(tmp_path / "results" / "embedded")
+    (broken / "toy.json").write_text(json.dumps(json.loads((broken / "toy.json").read_text()) | change))
+    for words in (["compare", folder, broken], *([name, "--results", broken.parent] for name in ("claims", "report"))):
+        with pytest.raises(UserError, match=f"toy.json is not the record of a study: {message}"):
+            invoke(*words)
+
+
+def test_json_of_any_depth_and_words_in_place_of_numbers_end_in_a_sentence(tmp_path):
+    a, b = result_folder(tmp_path / "a"), result_folder(tmp_path / "b")
+    (b / "toy.csv").write_text((b / "toy.csv").read_text().replace("1.0", "one"))
+    with pytest.raises(UserError, match=r"toy.csv has no number where one should be .*'one'.*`make toy`"):
+        compare(a, b)
+    (b / "toy.json").write_text("[" * 100_000)
+    with pytest.raises(UserError, match=r"toy.json cannot be read \(maximum recursion depth"):
+        compare(a, b)

@@ -57,6 +57,7 @@ def test_a_plugin_adds_to_every_registry_it_has_entries_for_once(registries, tmp
     [
         ("NUMBERS = {'one': 2}", "NUMBERS already has 'one'; choose another name"),
         ("NUMBERS = 7", "NUMBERS is of type int, not a dict of names"),
+        ("NUMBERS = {2: 2}", "NUMBERS has the name 2, which is of type int, not a word"),
         ("NUMBERS = {'two': 'zwei'}", r"NUMBERS\['two'\] is of type str, not int"),
         ("PROTOCOLS = {'toy': {'small': {'a': 'x'}}}", r"PROTOCOLS\['toy'\] already has 'a'; choose another name"),
         ("PROTOCOLS = {'toy': {'large': {'a': 1}}}", r"PROTOCOLS\['toy'\] is of type int, not str"),
@@ -102,3 +103,9 @@ def test_every_entry_of_the_suite_s_registries_has_the_type_that_a_plugin_s_must
         assert registry.entries
         if not registry.nested:
             assert all(isinstance(value, registry.type) for value in registry.entries.values()), kind
+
+
+def test_a_number_in_place_of_a_method_is_refused(clean_plugins, tmp_path):
+    (tmp_path / "number.py").write_text("METHODS = {'mine': 7}")
+    with pytest.raises(UserError, match=r"number.py: METHODS\['mine'\] is of type int, not Method"):
+        invoke("list", "--plugin", tmp_path / "number.py", "--cache", tmp_path)

@@ -251,5 +251,7 @@ def test_a_broken_file_is_named_with_the_way_out(tmp_path, content, words):
 
 def test_a_claim_of_another_version_is_named(tmp_path):
     record = make_record(claims=[{"claim": "It holds", "verdict": "reproduced"}])
-    with pytest.raises(UserError, match=r"toy\.json was written by another version.*claims with an outcome"):
+    with pytest.raises(
+        UserError, match=r"toy\.json is not the record of a study: one of its claims has no id, .*outcome"
+    ):
         write_results(tmp_path / "embedded", record)
