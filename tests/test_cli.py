@@ -16,6 +16,7 @@ from command_line import ROOT, ROWS, claim, invoke, result_folder
 from typer.testing import CliRunner
 
 from reproduce.cli import COMMANDS, options
+from reproduce.cli.data import in_lines
 from reproduce.cli.training import Settings
 from reproduce.errors import UserError
 from reproduce.studies import STUDIES
@@ -250,8 +251,14 @@ def test_data_says_in_lines_what_is_there_and_what_cannot_run(tmp_path, monkeypa
     output = invoke("data", "--scale", "subset", "--offline", "--cache", tmp_path / "cache").output
     assert "│" not in output
     assert re.search(r"^released: 0 of 6 files are there$", output, re.M)
-    assert re.search(r"^  missing: released/\S+ could not be fetched.* \(and 5 more\)$", output, re.M)
+    assert re.search(r"^  missing: released/\S+ could not be fetched, and 5 more$", output, re.M)
     assert re.search(r"^cannot run on \S+: ", output, re.M)
+
+
+def test_what_each_source_answered_is_a_line_of_its_own_which_nothing_breaks():
+    answers = ["https://a.example/very/long/path: 404 Client Error", "b: sha256 is 0, expected 1. Remove it"]
+    assert in_lines("x.bin could not be fetched. " + "; ".join(answers)) == ["x.bin could not be fetched", *answers]
+    assert in_lines("x.bin: sha256 is 0, expected 1") == ["x.bin: sha256 is 0, expected 1"]
 
 
 # --- continuous integration ---

@@ -50,14 +50,22 @@ def fetch(scale: str, store: "Store") -> None:
         reasons = [failed[name] for name in names if name in failed]
         say(f"{group}: {len(names) - len(reasons)} of {len(names)} files are there")
         if reasons:
-            more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
-            say(f"  missing: {reasons[0]}{more}")
+            first, *answers = in_lines(reasons[0])
+            say(f"  missing: {first}" + (f", and {len(reasons) - 1} more" if len(reasons) > 1 else ""))
+            for answer in answers:
+                say(f"    {answer}")
     for entry in manual.values():
         if scale in entry.scales:
             absent = [name for name in entry.files if not (store.folder / entry.name / name).is_file()]
             say(f"{entry.name}: {len(entry.files) - len(absent)} of {len(entry.files)} files are there")
             if absent:
                 say(f"  to be put into {store.folder / entry.name}: {', '.join(absent)}: {entry.where}")
+
+
+def in_lines(reason: str) -> list[str]:
+    """Why a file is missing: what is said of it, then what each source answered."""
+    said, fetched, answers = reason.partition(" could not be fetched. ")
+    return [f"{said}{fetched.rstrip('. ')}", *answers.split("; ")] if fetched else [reason]
 
 
 def verify(context: "Context") -> None:
