@@ -12,7 +12,7 @@ from torch import Tensor
 from reproduce.datasets.images import Photographs
 from reproduce.errors import UserError
 
-SUFFIXES = (".png", ".jpg", ".jpeg")  # of pictures that are found in a folder
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")  # of pictures that are found in a folder
 
 
 def read_picture(path: Path, preprocessing: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
@@ -47,13 +47,13 @@ def open_picture(path: Path) -> Image.Image:
 
 
 def find_pictures(places: Sequence[Path]) -> list[Path]:
-    """Files as they are named, and every PNG and JPEG of folders and of what is in them. Raises UserError where there is none."""
+    """Files as they are named, and every picture of folders and of what is in them. Raises UserError where there is none."""
     out: list[Path] = []
     for place in places:
         if place.is_dir():
             found = sorted(path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES)
             if not found:
-                raise UserError(f"no PNG or JPEG in {place}; name a folder of pictures")
+                raise UserError(f"no PNG, JPEG or WebP in {place}; name a folder of pictures")
             out += found
         elif place.is_file():
             out.append(place)
@@ -63,5 +63,5 @@ def find_pictures(places: Sequence[Path]) -> list[Path]:
 
 
 def read_references(folder: Path, preprocessing: Mapping[str, Any]) -> Tensor:
-    """Every PNG and JPEG of a folder as normalised inputs (R, 3, size, size). Raises UserError where there is none."""
+    """Every picture of a folder as normalised inputs (R, 3, size, size). Raises UserError where there is none."""
     return torch.cat([read_picture(file, preprocessing)[1] for file in find_pictures([folder])])

@@ -240,8 +240,8 @@ def test_another_number_of_classes_is_named_and_a_new_head_takes_them(folder):
 
 def test_a_folder_is_explained_picture_by_picture_with_class_names(folder):
     (folder / "more" / "deep").mkdir(parents=True)
-    for place in ("more", "more/deep"):
-        (folder / place / "photo.png").write_bytes((folder / "photo.png").read_bytes())
+    for file in ("more/photo.png", "more/deep/photo.webp"):
+        Image.open(folder / "photo.png").save(folder / file)
     (folder / "names.txt").write_text("ant\nbee\ncat\ndog\neel\n")
     words = ("--method", "gradient", "--labels", folder / "names.txt", "--mean", "0.5", "--std", "0.5,0.5,0.5")
     output = explain(folder, *words, picture="more").output

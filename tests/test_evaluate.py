@@ -176,7 +176,7 @@ def test_random_weights_are_said_in_red_and_on_the_page(folder):
 
 
 def test_the_command_says_what_is_wrong(tmp_path):
-    with pytest.raises(UserError, match="no PNG or JPEG in .*; name a folder of pictures"):
+    with pytest.raises(UserError, match="no PNG, JPEG or WebP in .*; name a folder of pictures"):
         invoke("evaluate", "squeezenet", "--data", tmp_path)
     (tmp_path / "a.png").write_text("not a picture")
     for name, message in (

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def attribute(
-    pictures: Annotated[list[Path], typer.Argument(help="PNG or JPEG files, or folders of them")],
+    pictures: Annotated[list[Path], typer.Argument(help="PNG, JPEG or WebP files, or folders of them")],
     net: user_net.NetOptions,
     model: Annotated[str, typer.Option(help=user_net.NAMES)] = "efficientnet_lite0",
     method: Annotated[str, typer.Option(help="names from `list`, separated by commas; a beginning is enough")] = (

@@ -19,7 +19,7 @@ TOGETHER = 8  # pictures of a batch
 
 def evaluate(
     model: Annotated[str, typer.Argument(help=user_net.NAMES)],
-    data: Annotated[Path, typer.Option("--data", help="folder of PNG and JPEG; subfolders are looked into")],
+    data: Annotated[Path, typer.Option("--data", help="folder of PNG, JPEG or WebP; subfolders are looked into")],
     net: user_net.NetOptions,
     methods: Annotated[str, typer.Option(help="names from `list`, separated by commas, or `all`")] = "",
     metrics: Annotated[str, typer.Option(help="names of metrics, separated by commas; default: all that apply")] = "",
