@@ -144,6 +144,7 @@ def test_the_command_writes_a_table_that_fits_80_columns(folder):
     assert "KPM" in (folder / "out" / "evaluation.md").read_text()
     page = (folder / "out" / "evaluation.html").read_text()
     assert "KPM (logits)" in page and "3 pictures of photos, 32 px" in page and "not measured: KPM" in page
+    assert page.count('<td class="id">') == 1  # X-Gradient has a reason, and no line
 
 
 def test_ctrl_c_keeps_the_methods_that_were_finished(folder, monkeypatch):

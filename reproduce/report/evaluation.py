@@ -56,7 +56,7 @@ def write(
 def for_people(rows: pd.DataFrame) -> tables.Table:
     """A line for each method, a column for each metric that has a value of any, and what a method costs for an image."""
     found = rows[rows["reason"] == ""]
-    first = rows.drop_duplicates("method")
+    first = rows[rows["passes"].notna()].drop_duplicates("method")  # a method that was refused has no cost
     costs = [
         first[["method"]].assign(
             metric=name, value=first[name], low=float("nan"), high=float("nan"), n=0, better="lower"
