@@ -1,23 +1,26 @@
 """What a study is: a protocol per scale, tasks that measure, rows with intervals, a table, a figure, and claims."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from reproduce.claims import Claim
 from reproduce.report.tables import Table
 from reproduce.tasks import Result, Task
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from reproduce.context import Context
 
 Results = Sequence[Result[Any, Any]]
 
 
-def missing_groups(context: "Context", protocols: Any) -> dict[str, str]:
+def missing_groups(context: Context, protocols: Any) -> dict[str, str]:
     """Groups of nets that ``protocols`` selects and that are not there -> why."""
     reasons = {name: context.missing(name) for name in context.selected(protocols)}
     return {name: reason for name, reason in reasons.items() if reason}
@@ -51,13 +54,13 @@ class Study:
     method: str
     differs: str
     protocols: Mapping[str, Any]
-    tasks: "Callable[[Context, Any], Sequence[Task[Any, Any]]]"
+    tasks: Callable[[Context, Any], Sequence[Task[Any, Any]]]
     rows: Callable[[Any], pd.DataFrame]
     table: Callable[[pd.DataFrame], Table]
     figure: Callable[[pd.DataFrame, Any], Figure]
     claims: tuple[Claim, ...]
     slides: Callable[[Any], list[dict[str, Any]]] | None = None
-    missing: "Callable[[Context, Any], dict[str, str]]" = missing_groups
+    missing: Callable[[Context, Any], dict[str, str]] = missing_groups
     name: str = field(default="")
 
     def __post_init__(self) -> None:
@@ -67,12 +70,12 @@ class Study:
         if len(set(ids)) < len(ids):
             raise ValueError(f"study {self.name} has two claims of one id: {ids}")
 
-    def at(self, context: "Context") -> "list[Task[Any, Any]]":
+    def at(self, context: Context) -> list[Task[Any, Any]]:
         """The study's tasks at the context's scale; none where it is not run there."""
         protocols = self.protocols.get(context.scale.name)
         return list(self.tasks(context, protocols)) if protocols else []
 
-    def missing_at(self, context: "Context") -> dict[str, str]:
+    def missing_at(self, context: Context) -> dict[str, str]:
         """What it needs at the context's scale and is not there -> why."""
         protocols = self.protocols.get(context.scale.name)
         return self.missing(context, protocols) if protocols else {}

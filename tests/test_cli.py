@@ -105,6 +105,12 @@ def test_help_needs_neither_torch_nor_a_second(tmp_path):
     assert not loaded & {"torch", "numpy", "pandas", "scipy", "matplotlib", "dask", "distributed"}
 
 
+def test_listing_studies_loads_neither_what_draws_nor_what_tests():
+    program = "import sys, reproduce.studies; print([n for n in ('matplotlib', 'scipy.stats') if n in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
 # --- options in groups ---
 
 

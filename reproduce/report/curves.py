@@ -1,12 +1,16 @@
 """Learning curves as a picture."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from reproduce.report import figures, style
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def learning_curves(log: Sequence[dict[str, Any]], title: str) -> Figure:

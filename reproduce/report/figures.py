@@ -1,14 +1,17 @@
 """What all figures share: their size, fonts and files. Labels and colours stand in ``style``."""
 
+from __future__ import annotations
+
 import base64
 import io
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
 from PIL import Image
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COLUMN_INCHES = 6.8  # a text column; the font sizes below are made for it
 PANEL_INCHES = 2.5
@@ -40,6 +43,9 @@ def subplots(rows: int, columns: int, **options: Any) -> tuple[Figure, np.ndarra
     Args:
         options: of ``Figure.subplots``, and ``height`` in inches.
     """
+    import matplotlib as mpl  # half a second to import, and whoever lists studies draws nothing
+    from matplotlib.figure import Figure
+
     mpl.rcParams.update(SETTINGS)
     height = options.pop("height", PANEL_INCHES * rows)
     fig = Figure(figsize=(COLUMN_INCHES, height))
@@ -64,6 +70,8 @@ def heatmap(attribution: np.ndarray) -> np.ndarray:
 
 def sprite(frames: np.ndarray, px: int = 112) -> str:
     """Frames (N, H, W) in -1..1, or (N, H, W, 3) uint8, side by side as one WebP data address, each ``px`` high at most."""
+    import matplotlib as mpl
+
     if frames.ndim == 3:
         frames = (255 * mpl.colormaps["RdBu_r"]((np.clip(frames, -1, 1) + 1) / 2)[..., :3]).astype(np.uint8)
     image = Image.fromarray(np.concatenate(list(frames), axis=1))

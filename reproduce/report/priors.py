@@ -1,12 +1,17 @@
 """What studies of attribution priors share for people: the table of paired differences, and panels of figures."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import pandas as pd
-from matplotlib.axes import Axes
 
 from reproduce.report import style
 from reproduce.report.tables import Column, Line, Number, Table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 CHANCE = 0.5  # ROC-AUC
 

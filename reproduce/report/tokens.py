@@ -1,17 +1,23 @@
 """Pictures of words and molecules, each letter or atom coloured by its attribution: red speaks for the output."""
 
-from collections.abc import Sequence
+from __future__ import annotations
 
-import matplotlib as mpl
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
-from matplotlib.axes import Axes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 WORDS, MOLECULES = 10, 3  # that are shown
-COLOURS = mpl.colormaps["RdBu_r"]
+COLOURS = "RdBu_r"
 
 
 def _colours(maps: np.ndarray) -> np.ndarray:
-    return COLOURS(0.5 + 0.4 * maps / max(float(np.abs(maps).max()), 1e-12))
+    import matplotlib as mpl
+
+    return mpl.colormaps[COLOURS](0.5 + 0.4 * maps / max(float(np.abs(maps).max()), 1e-12))
 
 
 def draw_words(ax: Axes, words: Sequence[str], maps: np.ndarray) -> None:

@@ -1,13 +1,12 @@
 """The axioms, measured: every registered method on the papers' functions, on random nets and on the scale's nets."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch, Rectangle
 from torch import nn
 
 from reproduce.axiom_claims import CLAIMS
@@ -27,6 +26,10 @@ from xdnn import METHODS, input_x_gradient, integrated_gradients
 from xdnn.metrics.agreement import relative_l1
 from xdnn.metrics.axioms import AXIOMS
 from xdnn.metrics.axioms import METRICS as AXIOM_LABELS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 SETTING = Setting()
 
@@ -201,6 +204,8 @@ REFUTED: dict[str, Any] = {"edgecolor": style.VERMILION, "lw": 1.3}
 
 def figure(rows: pd.DataFrame, results: Sequence[Result[Any, Measurement]]) -> Figure:
     """Each method on each axiom and kind of net, in words: kept, or broken and how far; framed where a paper claims it."""
+    from matplotlib.patches import Patch
+
     rows = rows[rows["metric"].isin(AXIOMS)]
     rows = rows.assign(on=_measured_on(rows))
     methods = [name for name, part in rows.groupby("method", sort=False) if part["verdict"].isin(MEASURED).any()]
@@ -231,6 +236,8 @@ def figure(rows: pd.DataFrame, results: Sequence[Result[Any, Measurement]]) -> F
 
 
 def _square(ax: Axes, x: int, y: int, worst: pd.Series | None) -> None:
+    from matplotlib.patches import Rectangle
+
     if worst is None or worst["verdict"] not in MEASURED:
         return
     kept = worst["verdict"] == "holds"

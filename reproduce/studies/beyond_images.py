@@ -1,14 +1,15 @@
 """Extension of X-DNN Prop. 3.2: the theorem is about F(ax) = aF(x), not about pictures. Words by letters, molecules by atoms."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from reproduce.claims import Claim, Kind, at_least, at_most, not_worse, select
@@ -25,6 +26,9 @@ from reproduce.tasks import Result, Task
 from reproduce.training import compact
 from xdnn import gradient, input_x_gradient, integrated_gradients, is_homogeneous, to_x_variant, x_gradient
 from xdnn.metrics.agreement import mard_by_image
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)

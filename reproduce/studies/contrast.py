@@ -1,12 +1,14 @@
 """X-DNN Sec. 4.4: accuracy when the contrast falls. F(ax) = aF(x), so the prediction of an X-net cannot change."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
 from torch import nn
 
 from reproduce.claims import Claim, Kind, at_most, measured, select
@@ -19,6 +21,9 @@ from reproduce.report.tables import Table, wide
 from reproduce.statistics import Interval, difference_interval, mean_interval
 from reproduce.study import Study
 from reproduce.tasks import Result, Task
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FACTORS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)  # of the normalised input, no clipping; imagenet/val.py
 LOWEST = min(FACTORS)

@@ -1,17 +1,16 @@
 """How many steps Integrated Gradients needs, how many references Expected Gradients (X-DNN supplement, 128-step choice)."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -37,6 +36,10 @@ from xdnn import QUADRATURES, expected_gradients, input_x_gradient
 from xdnn.logits import target_logits
 from xdnn.memory_format import match_format
 from xdnn.metrics.agreement import relative_l1
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -277,6 +280,8 @@ def table(rows: pd.DataFrame) -> Table:
 
 def figure(rows: pd.DataFrame, results: Sequence[Result[Net, Measurement]]) -> Figure:
     """Distance to the reference (above) and completeness gap (below) over passes; one column for each architecture."""
+    from matplotlib.lines import Line2D
+
     nets = list(dict.fromkeys(zip(rows["model"], rows["dataset"], strict=True)))
     metrics = {"distance": "relative L1 to the reference", "completeness_gap": "completeness gap"}
     fig, axes = figures.subplots(2, len(nets), sharex=True, sharey="row", height=5.4)

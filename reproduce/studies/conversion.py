@@ -1,15 +1,16 @@
 """What does a trained net lose when its biases are removed, layer by layer, and how far do a few images bring it back?"""
 
+from __future__ import annotations
+
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from torch import Tensor, nn
 
 from reproduce.claims import Claim, Kind, at_least, at_most, measured, not_worse, select
@@ -28,6 +29,9 @@ from reproduce.training.distill import Distillation, distill, divergence
 from xdnn import input_x_gradient, integrated_gradients, to_x_variant
 from xdnn.homogeneity.rules import LINEAR
 from xdnn.metrics.agreement import relative_l1
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -262,6 +266,8 @@ def table(rows: pd.DataFrame) -> Table:
 def figure(rows: pd.DataFrame, results: Sequence[Result[Net, Measurement]]) -> Figure:
     """Left, how many predictions stay when the first layers lose their biases; right, how far the probabilities move, and in the
     last place after fine-tuning on images that are not among these."""
+    from matplotlib.lines import Line2D
+
     fig, (left, right) = figures.subplots(1, 2, height=3.0)
     shown = rows[rows["against"] == ""]
     for (model, _), part in shown.groupby(["model", "dataset"], sort=False):

@@ -1,12 +1,14 @@
 """What an attribution costs: passes, time against one gradient of the same run, peak memory, and its rival in captum."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from reproduce.claims import Claim, Kind, at_most, between, measured, select
@@ -25,6 +27,9 @@ from xdnn import METHODS, NotHomogeneousError, expected_gradients, gradient, int
 from xdnn.chunking import chunk_size
 from xdnn.metrics.agreement import relative_l1
 from xdnn.passes import count_passes
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Call = Callable[[], Tensor]
 

@@ -1,14 +1,15 @@
 """Extension of X-DNN Sec. 4.3 to images: a prior against a known shortcut, and what a training step with it costs."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from reproduce.claims import Claim, Kind, at_least, at_most, between, select
@@ -23,6 +24,9 @@ from reproduce.study import Study
 from reproduce.tasks import Progress, Result, Task, no_progress
 from reproduce.training import right_reasons
 from xdnn import integrated_gradients
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,15 @@
 """Attribution maps side by side: on an X-net IG and X-Gradient are one picture, on a regular net they are two."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from reproduce.claims import Claim, Kind, at_least, at_most, select
@@ -23,6 +24,9 @@ from reproduce.study import Study
 from reproduce.tasks import Result, Task
 from xdnn import expected_gradients, gradient, input_x_gradient, integrated_gradients
 from xdnn.metrics.agreement import relative_l1
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)

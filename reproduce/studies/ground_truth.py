@@ -1,16 +1,17 @@
 """Attribution quality where the truth is known: the digit's mask of digits-on-photos, beside what the mask metrics say."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import scipy
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from reproduce.claims import Claim, Kind, not_worse, select
@@ -31,6 +32,10 @@ from reproduce.tasks import Result, Task
 from xdnn import METHODS
 from xdnn.metrics import METRICS, Metric, masks
 from xdnn.metrics.faithfulness import RADIUS, SAMPLES, infidelity, max_sensitivity
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Truth = dict[str, dict[str, dict[str, Tensor]]]  # view -> method -> metric -> (n,)
 

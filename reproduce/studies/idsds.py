@@ -1,17 +1,17 @@
 """Single deletion, in and out of domain (Hesse et al. 2024): a score of attributions that can be compared across nets."""
 
+from __future__ import annotations
+
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import scipy
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from reproduce.claims import Claim, Kind, better, not_worse, select
@@ -31,6 +31,10 @@ from xdnn.attributions.method import Method
 from xdnn.metrics.accuracy import topk_hits
 from xdnn.metrics.localisation import average_precision
 from xdnn.metrics.single_deletion import GRID, logit_drops, patch_sums, rank_correlation
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 IXG, XG, OWN = "input_x_gradient", "x_gradient", "wrapped_x_gradient"
 CHEAP = ("random", "gradient", "expected_gradients_1")  # on all nets, beside Input x Gradient or X-Gradient
@@ -230,7 +234,7 @@ def within(group: Group, stage: str, variant: str) -> Iterator[Row]:
     if first.ap:
         by_score = {name: np.mean(of(group, stage, name)) for name in first.correlation}
         by_truth = {name: np.mean(precision(group, stage, name)) for name in first.ap}
-        agreement = spearmanr(list(by_score.values()), list(by_truth.values())).statistic
+        agreement = scipy.stats.spearmanr(list(by_score.values()), list(by_truth.values())).statistic
         yield row("", f"{metric}_agreement", "", exact(float(agreement), len(by_score)))
         chosen, best = (max(means, key=lambda name: float(means[name])) for means in (by_score, by_truth))
         cost = difference_interval(precision(group, stage, chosen), precision(group, stage, best))

@@ -1,12 +1,14 @@
 """X-DNN Table 1 again: is the 1.2 % and 0.4 % that its X-nets miss Integrated Gradients by what rounding does?"""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from torch import nn
 
 from reproduce.claims import Claim, Kind, at_most, between, select
@@ -21,6 +23,9 @@ from reproduce.statistics import Interval, mean_interval, ratio_interval
 from reproduce.studies.table1 import gap
 from reproduce.study import Study
 from reproduce.tasks import Result, Task
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)

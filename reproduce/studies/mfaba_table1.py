@@ -1,16 +1,16 @@
 """MFABA Table 1: insertion and deletion of MFABA and its rivals, as released, as described, and corrected."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -51,6 +51,10 @@ from xdnn.attributions.mfaba import BoundaryPaths
 from xdnn.attributions.pixels import PixelNet
 from xdnn.metrics.insertion_deletion import RELEASED_STEP, area, insertion_deletion
 from xdnn.passes import count_passes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,16 @@
 """MFABA Table 2: images per second, at the authors' batch sizes and at one equal size, beside one plain gradient."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from reproduce.claims import Claim, Kind, NotRun, at_least, between, select
@@ -45,6 +46,9 @@ from xdnn import NotSupportedError, gradient
 from xdnn.attributions.mfaba import BoundaryPaths
 from xdnn.metrics.agreement import relative_l1
 from xdnn.passes import count_passes
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # --- protocol and measurement ---
 

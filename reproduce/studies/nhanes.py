@@ -1,12 +1,13 @@
 """X-DNN Sec. 4.3: sparse attributions as a training signal on NHANES tables, 100 rows to learn from."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from reproduce.claims import Claim, Criterion, Kind, better, not_worse, select
 from reproduce.context import Context
@@ -30,6 +31,9 @@ from reproduce.study import Study
 from reproduce.tasks import Result, Task
 from reproduce.training import priors
 from reproduce.training.priors import Prior
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 TRAINING = Training()
 

@@ -1,13 +1,14 @@
 """What does one pass buy, and what do 128? Quality of one-pass maps and of IG against their cost, about several baselines."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from reproduce.claims import Claim, Criterion, Kind, at_most, measured, not_worse, select
@@ -36,6 +37,10 @@ from xdnn.metrics import METRICS as LIBRARY
 from xdnn.metrics.agreement import relative_l1
 from xdnn.metrics.masks import METRICS as MASKS
 from xdnn.metrics.masks import area as mask_area
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 OWN, FITTED, MEAN = "wrapped_x_gradient", "wrapped_x_gradient_fixed", "wrapped_x_gradient_mean"
 IXG, ADAPTIVE = "input_x_gradient", "adaptive_ig"

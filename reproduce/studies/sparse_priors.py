@@ -1,14 +1,14 @@
 """Extension of X-DNN Sec. 4.3: made-up tables whose relevant columns are known. For which prior, and when, does it help?"""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from reproduce.claims import Claim, Kind, at_most, better, not_worse, select
 from reproduce.context import Context
@@ -33,6 +33,10 @@ from reproduce.report.tables import Table, stack, wide
 from reproduce.study import Study
 from reproduce.tasks import Result, Task, no_progress
 from reproduce.training.priors import Prior
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 TRAINING = Training()
 

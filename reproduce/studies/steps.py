@@ -1,16 +1,15 @@
 """How many steps of Integrated Gradients an image needs, and what it saves to give it no more (IG paper Sec. 5)."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from torch import nn
 
@@ -28,6 +27,10 @@ from reproduce.tasks import Result, Task
 from xdnn import adaptive_integrated_gradients
 from xdnn.logits import target_logits
 from xdnn.metrics.agreement import completeness_gap, relative_l1
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 RULES = ("gauss_legendre", "midpoint", "trapezoid", "right_riemann", "left_riemann")
 GAUSS_RULE, PAPERS_RULE, ADAPTIVE = "gauss_legendre", "right_riemann", "adaptive"
@@ -233,6 +236,8 @@ def table(rows: pd.DataFrame) -> Table:
 
 def figure(rows: pd.DataFrame, results: Sequence[Result[Net, Measurement]]) -> Figure:
     """Above: mean steps needed by each rule. Below: distance to the reference over passes, with as many as an image needs as marks."""
+    from matplotlib.lines import Line2D
+
     nets = list(dict.fromkeys(zip(rows["model"], rows["dataset"], strict=True)))
     fig, axes = figures.subplots(2, len(nets), sharex=True, sharey="row", height=5.4)
     for i, (model, dataset) in enumerate(nets):

@@ -1,15 +1,15 @@
 """X-DNN Table 1 (Sec. 4.1): what removing the biases costs in accuracy, and what it buys: Input x Gradient becomes IG."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from reproduce.claims import Claim, Kind, NotRun, at_least, at_most, not_worse, select
@@ -26,6 +26,10 @@ from reproduce.tasks import Result, Task
 from xdnn import input_x_gradient, integrated_gradients
 from xdnn.metrics.accuracy import topk_hits
 from xdnn.metrics.agreement import mard_by_image
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)

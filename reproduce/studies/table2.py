@@ -1,14 +1,15 @@
 """X-DNN Table 2 (Sec. 4.2): is X-Gradient as good an attribution as Integrated Gradients, by six mask metrics?"""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from reproduce.claims import Claim, Criterion, Kind, at_most, better, not_worse, select
@@ -25,6 +26,10 @@ from reproduce.study import Study
 from reproduce.tasks import Result, Task
 from xdnn.metrics.accuracy import topk_hits
 from xdnn.metrics.masks import BLUR_RADIUS, BLUR_SIDE, BLUR_SIGMA, FRACTIONS, METRICS, area, mask_curves
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,14 @@
 """Does the cost of removing biases shrink with a net's width, and does it depend on how the net is normalised?"""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from reproduce.claims import Claim, Kind, at_most, better, measured, not_worse, select
 from reproduce.context import Context
@@ -19,6 +21,9 @@ from reproduce.studies import table1
 from reproduce.studies.table1 import Measurement, percent
 from reproduce.study import Study
 from reproduce.tasks import Result, Task
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
