@@ -271,7 +271,7 @@ def test_what_each_source_answered_is_a_line_of_its_own_which_nothing_breaks():
 
 
 def test_ci_runs_readme_s_two_commands_in_its_order():
-    fence = re.search(r"## Two commands\n\n```\n(.*?)```", (ROOT / "README.md").read_text(), re.S)[1]
+    fence = re.search(r"## Reproduce\n\n```\n(.*?)```", (ROOT / "README.md").read_text(), re.S)[1]
     script = (ROOT / ".ci" / "run").read_text().splitlines()
     assert (
         [line for line in script if line.startswith("make ")]
