@@ -8,7 +8,11 @@ from torch import nn
 
 from xdnn import integrated_gradients
 from xdnn.chunking import ACTIVATION_NUMBERS, LARGEST_OUTPUT, _outputs, chunk_size, equal_parts
-from xdnn.memory_format import index_images, match_format, sum_first_axis
+from xdnn.memory_format import index_images, is_channels_last, match_format, suited_format, sum_first_axis
+from xdnn.metrics.faithfulness import infidelity
+from xdnn.metrics.insertion_deletion import insertion_deletion
+from xdnn.metrics.masks import mask_curves
+from xdnn.metrics.single_deletion import logit_drops
 from xdnn.passes import count_passes
 
 
@@ -64,3 +68,57 @@ def test_the_look_at_a_net_is_taken_once_is_no_pass_and_moves_no_statistics():
     del net
     gc.collect()
     assert len(_outputs) < count, "a net that is gone is forgotten"
+
+
+# --- the memory layout of what is passed ---
+
+
+class Views(nn.Module):
+    """A net as older tutorials write it: ``view`` refuses what lies channels last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 4, 3)
+        self.linear = nn.Linear(4 * 6 * 6, 5)
+        self.layouts: set[bool] = set()
+
+    def forward(self, x):
+        self.layouts.add(is_channels_last(x))
+        return self.linear(self.convolution(x).view(x.shape[0], -1))
+
+
+class Flattens(Views):
+    def forward(self, x):
+        self.layouts.add(is_channels_last(x))
+        return self.linear(self.convolution(x).flatten(1))
+
+
+CALLS = {
+    "integrated_gradients": lambda net, x: integrated_gradients(net, x, 1, steps=4),
+    "mask_curves": lambda net, x: mask_curves(net, x, 1, x),
+    "insertion_deletion": lambda net, x: insertion_deletion(net, x, x, step=9).insertion,
+    "logit_drops": lambda net, x: logit_drops(net, x, 1, grid=2),
+    "infidelity": lambda net, x: infidelity(net, x, 1, x, generator=torch.Generator().manual_seed(0)),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_images_are_passed_channels_last_where_the_net_takes_them_so(name):
+    torch.manual_seed(0)
+    x, views, flattens = torch.randn(3, 3, 8, 8), Views().eval(), Flattens().eval()
+    flattens.load_state_dict(views.state_dict())
+    found = {net: CALLS[name](net, x) for net in (views, flattens)}
+    assert torch.allclose(found[views], found[flattens], rtol=1e-4, atol=1e-6)
+    assert views.layouts == {True, False}, "one trial, and then as they came"
+    assert flattens.layouts == {True}
+    assert found[flattens].is_contiguous(), "what comes back lies as the user's inputs do"
+
+
+def test_the_trial_is_no_pass_and_training_nets_are_not_tried():
+    x, net = torch.randn(2, 3, 8, 8), Flattens().eval()
+    with count_passes(net) as passes:
+        assert is_channels_last(suited_format(net, x)) and is_channels_last(suited_format(net, x[:1]))
+    assert passes.forward == 0
+    assert suited_format(net.train(), x) is x
+    assert suited_format(net.eval(), x.double()).is_contiguous()
+    assert suited_format(nn.Sequential(nn.Flatten(), nn.Linear(192, 2)).eval(), x) is x

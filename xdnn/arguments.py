@@ -12,7 +12,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from xdnn.adapt import as_module
 from xdnn.chunking import chunk_size
 from xdnn.logits import Model, all_logits, check_finite
+from xdnn.memory_format import suited_format
 
 Targets = int | Sequence[int] | Tensor | None
 
@@ -68,13 +69,18 @@ def checks_arguments(function: Callable[Concatenate[nn.Module, Tensor, Tensor, P
         ValueError: inputs that are integers or hold NaN; targets that do not fit them or are no whole numbers.
     """
     signature = inspect.signature(function)
+    owns_passes = "chunk" in signature.parameters  # many of them, which the function divides: worth another memory layout
 
     @wraps(function)
     def checked(model: Model, inputs: Tensor, targets: Targets = None, *args: P.args, **kwargs: P.kwargs) -> R:
         _check_names(function.__name__, signature, kwargs)
         module = as_module(model)
         check_inputs(inputs)
-        return function(module, inputs, as_targets(module, inputs, targets), *args, **kwargs)
+        if not owns_passes:
+            return function(module, inputs, as_targets(module, inputs, targets), *args, **kwargs)
+        suited = suited_format(module, inputs)
+        found = function(module, suited, as_targets(module, suited, targets), *args, **kwargs)
+        return _as_given(found, inputs) if suited is not inputs else found
 
     shown = dict(signature.parameters)
     shown["model"] = shown["model"].replace(annotation=Model)
@@ -82,6 +88,13 @@ def checks_arguments(function: Callable[Concatenate[nn.Module, Tensor, Tensor, P
     shown["targets"] = shown["targets"].replace(annotation=Targets, default=default)
     checked.__signature__ = signature.replace(parameters=list(shown.values()))  # type: ignore[attr-defined]
     return checked
+
+
+def _as_given(found: R, inputs: Tensor) -> R:
+    """An attribution in the memory layout that its user chose for the inputs; anything else as it is."""
+    if isinstance(found, Tensor) and found.shape == inputs.shape:
+        return cast(R, found.contiguous())
+    return found
 
 
 def _more_follow(signature: inspect.Signature) -> bool:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from xdnn.adapt import as_module
 from xdnn.chunking import chunk_size
 from xdnn.logits import all_logits, check_finite, of_targets
-from xdnn.memory_format import match_format
+from xdnn.memory_format import match_format, suited_format
 from xdnn.metrics.metric import Metric
 
 RELEASED_STEP = 224  # pixels per step in MFABA's evaluation, one row of its images
@@ -85,6 +85,7 @@ def insertion_deletion(
             f"attributions {tuple(attributions.shape)} must have the inputs' shape {tuple(inputs.shape)}, (B, C, H, W)"
         )
     check_finite(attributions)
+    inputs = suited_format(model, inputs)
     place = match_format(ranks(attributions, ranking).int().view(len(inputs), -1, *inputs.shape[2:]), inputs)
     empty = torch.as_tensor(substrate).to(inputs).broadcast_to(inputs.shape).contiguous()
     empty = match_format(empty, inputs)

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from xdnn.arguments import checks_arguments
 from xdnn.chunking import chunk_size
 from xdnn.logits import all_logits, check_finite, of_targets
+from xdnn.memory_format import is_channels_last
 from xdnn.metrics.metric import Metric
 
 FRACTIONS = np.geomspace(0.01, 1.0, 16)
@@ -137,7 +138,11 @@ def _distinct(intervals: Tensor, pixels: int) -> tuple[Tensor, Tensor, Tensor, T
 def _masked(
     inputs: Tensor, blurred: Tensor, ranks: Tensor, masks: tuple[Tensor, Tensor, Tensor, Tensor], chunk: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Chunks of masked images (K, C, H, W), channels last in memory, each with the index of its image."""
+    """Chunks of masked images (K, C, H, W) in the inputs' memory layout, each with the index of its image.
+
+    They are composed channels last, where a mask's row is read once for all channels.
+    """
+    as_inputs = is_channels_last(inputs)
     size = inputs.shape[2:]
     clear, hidden = (t.permute(0, 2, 3, 1).contiguous() for t in (inputs, blurred))  # (B, H, W, C)
     for image, order, first, stop in zip(*(t.split(chunk) for t in masks), strict=True):
@@ -145,7 +150,8 @@ def _masked(
         shown = ((rank >= first[:, None]) & (rank < stop[:, None]))[:, :, None].expand(-1, -1, inputs.shape[1])
         shown = shown.contiguous().view(-1, *size, inputs.shape[1])  # of the images' own shape: composed faster
         composed = torch.where(shown, clear.index_select(0, image), hidden.index_select(0, image))
-        yield image, composed.permute(0, 3, 1, 2)
+        images = composed.permute(0, 3, 1, 2)
+        yield image, images if as_inputs else images.contiguous()
 
 
 def blur(images: Tensor) -> Tensor:
