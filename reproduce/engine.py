@@ -81,7 +81,7 @@ def connected(workers: Workers) -> Iterator[Client]:
     """A client of the workers, which are started and ended here unless they are a cluster's.
 
     Raises:
-        UserError: the scheduler does not answer.
+        UserError: the scheduler does not answer, or the workers do not start.
     """
     with dask.config.set(SETTINGS):
         if workers.scheduler is not None:
@@ -92,21 +92,31 @@ def connected(workers: Workers) -> Iterator[Client]:
             with client:
                 yield client
             return
-        with (
-            LocalCluster(
-                n_workers=workers.count,
-                threads_per_worker=1,  # one task at a time; torch's threads are set by the task
-                processes=True,
-                host="127.0.0.1",
-                dashboard_address="127.0.0.1:0",  # any free port: only health checks are served there
-                scheduler_kwargs={"dashboard": False},
-                memory_limit="auto",
-                silence_logs="CRITICAL",
-                preload=["reproduce.worker"],
-            ) as cluster,
-            Client(cluster) as client,
-        ):
+        with _local_cluster(workers.count) as cluster, Client(cluster) as client:
             yield client
+
+
+def _local_cluster(count: int, attempts: int = ATTEMPTS) -> LocalCluster:
+    """So many worker processes on this machine; tried again where one is killed while it starts, before Dask watches it."""
+    try:
+        return LocalCluster(
+            n_workers=count,
+            threads_per_worker=1,  # one task at a time; torch's threads are set by the task
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",  # any free port: only health checks are served there
+            scheduler_kwargs={"dashboard": False},
+            memory_limit="auto",
+            silence_logs="CRITICAL",
+            preload=["reproduce.worker"],
+        )
+    except RuntimeError as error:
+        if attempts > 1:
+            return _local_cluster(count, attempts - 1)
+        raise UserError(
+            f"the {count} worker processes did not start ({error}), most likely because memory ran out; fewer workers "
+            "(--workers 1) need less"
+        ) from error
 
 
 Done = Callable[[AnyTask, Result[Any, Any]], None]

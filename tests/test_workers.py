@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -129,15 +130,22 @@ def test_timed_tasks_run_alone_with_all_threads(tmp_path):
     assert any(a.start < b.stop and b.start < a.stop for a in shared for b in shared if a is not b)  # side by side
 
 
+def chain(count):
+    """So many tasks, each of which needs the one five before it."""
+    tasks = []
+    for i in range(count):
+        tasks.append(task(1000 + i, tasks[i - 5 : i - 4] if i >= 5 else ()))
+    return tasks
+
+
 PROGRAM = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 import test_workers
 if __name__ == "__main__":
-    print("started", flush=True)
-    test_workers.compute(Path(sys.argv[1]), test_workers.graph())
-    print("finished", flush=True)
+    folder, count = sys.argv[1:]
+    test_workers.compute(Path(folder), test_workers.chain(int(count)) if count != "0" else test_workers.graph())
 """
 
 
@@ -148,10 +156,11 @@ def program(tmp_path):
     return path
 
 
-def start(program, folder):
+def start(program, folder, count=0):
+    """Runs the graph, or a chain of so many tasks."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
-        [sys.executable, str(program), str(folder)],
+        [sys.executable, str(program), str(folder), str(count)],
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -193,6 +202,52 @@ def test_a_main_process_that_ends_leaves_no_worker_and_every_finished_result(pro
     assert count_results(cut) >= 3
     (result,) = compute(cut, graph())
     assert torch.equal(result.value.x, whole.value.x)
+
+
+def written(folder):
+    """When each result was written, by its name."""
+    return {path.name: path.stat().st_mtime_ns for path in folder.rglob("*.pt")}
+
+
+def worker_processes(main):
+    """The processes in which tasks run, at the moment."""
+    return [p for p in psutil.Process(main.pid).children() if "spawn_main" in " ".join(p.cmdline())]
+
+
+def test_a_worker_that_is_killed_while_it_starts_is_started_again(program, tmp_path):
+    running = start(program, tmp_path)
+    wait_until(lambda: worker_processes(running))
+    worker_processes(running)[0].kill()
+    assert running.wait(90) == 0 and count_results(tmp_path) == len(list(in_order(graph())))
+
+
+@pytest.mark.parametrize("victim", ["a worker", "the main process"])
+def test_kills_at_random_moments_lose_the_running_tasks_only(victim, program, tmp_path):
+    """So many as the variable KILLS says; two are enough to see that it works."""
+    dice, kills = random.Random(0), int(os.environ.get("KILLS", "2"))
+    tasks = chain(30 * kills)
+    cut, before = tmp_path / "cut", {}
+    running = start(program, cut, len(tasks))
+    wait_until(lambda: count_results(cut) > 0)
+    for _ in range(kills):
+        time.sleep(dice.uniform(0, 4))
+        before |= written(cut)
+        assert running.poll() is None and len(before) < len(tasks), "finished before it could be killed"
+        if victim == "a worker":
+            wait_until(lambda: worker_processes(running))
+            dice.choice(worker_processes(running)).kill()
+        else:
+            running.kill()
+            running.wait(30)
+            wait_until(lambda pid=running.pid: not group_members(pid))
+            before |= written(cut)
+            running = start(program, cut, len(tasks))
+    assert running.wait(60 + len(tasks)) == 0
+    after = written(cut)
+    assert len(after) == len(tasks)
+    assert before.items() <= after.items(), "a finished task was computed again"
+    whole = compute(tmp_path / "whole", tasks)
+    assert all(torch.equal(a.value.x, b.value.x) for a, b in zip(compute(cut, tasks), whole, strict=True))
 
 
 def test_workers_of_one_thread_suit_a_small_machine(monkeypatch):
