@@ -1,13 +1,16 @@
 """The regression check: ratios taken in one run, passes counted, peak bytes; never seconds of one machine against another's.
 
-python -m benchmarks.regression check       compare with benchmarks/baseline.json; a suspect is measured once more before it fails
-python -m benchmarks.regression record      measure ten times and write the baseline: a commit of its own
+python -m benchmarks.regression check       compare with the baseline; a suspect is measured once more before it fails
+python -m benchmarks.regression record      measure ten times and write this CPU's baseline: a commit of its own
 python -m benchmarks.regression self-test   three slowdowns must be found, and nothing where nothing changed, idle or busy
+
+Ratios differ between CPUs too, so benchmarks/baseline.json holds those of each CPU that it was recorded on. On any other
+CPU the check's first run becomes the baseline, kept in .cache/benchmarks/first-runs.json. Passes and peak bytes are the
+same on every CPU, and always compared with benchmarks/baseline.json.
 
 pytest-benchmark keeps and compares seconds: `make bench`, `make bench BASE=<revision>`, `make bench-history`.
 """
 
-import json
 import subprocess
 import sys
 import time
@@ -22,17 +25,25 @@ import torch
 import typer
 
 from benchmarks.cases import BATCH, STEPS, BenchmarkCase, benchmark_cases
+from benchmarks.recorded import Recorded, Timed, read, shown
+from reproduce.errors import UserError
+from reproduce.paths import CACHE
 from reproduce.peak_memory import peak_bytes
+from reproduce.provenance import cpu
 from xdnn import gradient
 from xdnn.allocator import keep_freed_memory
 from xdnn.passes import count_passes
 
 BASELINE = Path(__file__).resolve().parent / "baseline.json"
+FIRST_RUNS = CACHE / "benchmarks" / "first-runs.json"  # of CPUs that BASELINE has no ratios of
 THREADS = 1  # one thread: what a second process does on the other core then matters least
 ROUNDS = 5  # interleaved; the fastest of each side counts
 REPETITIONS = 10  # measurements behind a baseline, and checks of the self-test
+FIRST_REPETITIONS = 3  # measurements behind a first run, which somebody waits for
 MARGIN = 1.25  # a ratio fails above the largest of the baseline's repetitions times this
 PEAK_MARGIN = 1.1  # peak bytes are exact on one machine and differ a little between builds
+
+NOTHING = Recorded(THREADS, ROUNDS, {}, {})
 
 Measurement = dict[str, dict[str, float]]
 Baseline = dict[str, dict[str, Any]]
@@ -70,14 +81,14 @@ def _seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def regressions(measured: Measurement, baseline: Baseline) -> dict[str, str]:
+def regressions(measured: Measurement, limits: Baseline) -> dict[str, str]:
     """Case -> what is worse than the baseline, as a sentence; empty where nothing is."""
     out = {}
     for name, values in measured.items():
-        if name not in baseline:
+        if name not in limits:
             out[name] = f"{name} has no baseline; record one with `make bench-record`"
             continue
-        expected, said = baseline[name], []
+        expected, said = limits[name], []
         for kind in ("forward", "backward"):
             if values.get(kind) != expected.get(kind):
                 said.append(f"makes {values.get(kind):g} {kind} passes, the baseline {expected.get(kind):g}")
@@ -97,16 +108,56 @@ def regressions(measured: Measurement, baseline: Baseline) -> dict[str, str]:
     return out
 
 
-def check_twice(cases: Sequence[BenchmarkCase], baseline: Baseline, rounds: int = ROUNDS) -> list[str]:
+def check_twice(cases: Sequence[BenchmarkCase], limits: Baseline, rounds: int = ROUNDS) -> list[str]:
     """Measure, and each suspect once more; sentences about what was worse both times."""
-    suspects = regressions(measure(cases, rounds), baseline)
+    suspects = regressions(measure(cases, rounds), limits)
     again = [case for case in cases if case.name in suspects]
-    return list(regressions(measure(again, rounds), baseline).values())
+    return list(regressions(measure(again, rounds), limits).values())
 
 
-def _baseline() -> Baseline:
-    cases: Baseline = json.loads(BASELINE.read_text())["cases"]
-    return cases
+def baseline(cases: Sequence[BenchmarkCase]) -> tuple[Baseline, str]:
+    """What measurements are compared with on this CPU, and a sentence that says where its ratios are from.
+
+    Where no ratios of this CPU are tracked, they are those of the first run on it, which is made now if there was none.
+    """
+    tracked = _tracked()
+    if cpu() in tracked.machines:
+        machine, said = tracked.machines[cpu()], f"limits of {cpu()}, recorded in {shown(BASELINE)}"
+    else:
+        machine, said = _first_run(cases)
+    known = [name for name in tracked.cases if name in machine]
+    return {name: {**tracked.cases[name], "ratios": machine[name].ratios} for name in known}, said
+
+
+def _tracked() -> Recorded:
+    if not BASELINE.exists():
+        return NOTHING
+    return read(BASELINE, "restore it with git, or delete it and run `make bench-record`")
+
+
+def _first_run(cases: Sequence[BenchmarkCase]) -> tuple[dict[str, Timed], str]:
+    """The first times of this CPU, measured and kept for those cases that have none yet, and a sentence about them."""
+    kept = NOTHING
+    if FIRST_RUNS.exists():
+        kept = read(FIRST_RUNS, "delete it, and the next `make bench-check` measures it again")
+    machine = kept.machines.get(cpu(), {})
+    new = [case for case in cases if case.name not in machine]
+    if not new:
+        return machine, f"no limits are recorded for CPU {cpu()}: limits of its first run, kept in {shown(FIRST_RUNS)}"
+    machine = machine | times([measure(new) for _ in range(FIRST_REPETITIONS)])
+    replace(kept, machines=kept.machines | {cpu(): machine}).write(FIRST_RUNS)
+    return machine, (
+        f"no limits are recorded for CPU {cpu()}: this first run of {len(new)} benchmark cases becomes its baseline in "
+        f"{shown(FIRST_RUNS)}; run `make bench-check` again after a change"
+    )
+
+
+def times(runs: Sequence[Measurement]) -> dict[str, Timed]:
+    """Case -> its times in all measurements."""
+    return {
+        name: Timed([round(run[name]["ratio"], 4) for run in runs], round(min(run[name]["seconds"] for run in runs), 5))
+        for name in runs[0]
+    }
 
 
 @app.callback()
@@ -120,7 +171,9 @@ def settle() -> None:
 def check() -> None:
     """Exit 1 with a sentence per case that is worse than the baseline."""
     cases = benchmark_cases()
-    worse = check_twice(cases, _baseline())
+    limits, said = baseline(cases)
+    print(said)
+    worse = check_twice(cases, limits)
     for sentence in worse:
         print(f"slower: {sentence}")
     print(f"{len(worse)} of {len(cases)} benchmark cases are worse than the baseline")
@@ -129,32 +182,35 @@ def check() -> None:
 
 @app.command()
 def record() -> None:
-    """Measure ten times and write the baseline with every repetition, so that its spread can be seen."""
+    """Measure ten times and write this CPU's baseline with every repetition, so that its spread can be seen.
+
+    Other CPUs keep their ratios; passes and peak bytes are the same everywhere, so the new ones hold for all.
+    """
+    kept = _tracked()
     runs = [measure(benchmark_cases()) for _ in range(REPETITIONS)]
-    table = {
-        name: {"ratios": [round(run[name]["ratio"], 4) for run in runs]}
-        | {kind: value for kind, value in first.items() if kind in ("forward", "backward", "peak_bytes")}
-        | {"seconds_for_the_record": round(min(run[name]["seconds"] for run in runs), 5)}
-        for name, first in runs[0].items()
-    }
-    BASELINE.write_text(json.dumps({"threads": THREADS, "rounds": ROUNDS, "cases": table}, indent=1) + "\n")
-    for name, entry in table.items():
-        print(f"{name}: {min(entry['ratios']):.3f} to {max(entry['ratios']):.3f}")
+    counted = ("forward", "backward", "peak_bytes")
+    cases = {name: {kind: found[kind] for kind in counted if kind in found} for name, found in runs[0].items()}
+    machine = times(runs)
+    Recorded(THREADS, ROUNDS, cases, kept.machines | {cpu(): machine}).write(BASELINE)
+    print(f"limits of {cpu()}, recorded in {shown(BASELINE)}")
+    for name, found in machine.items():
+        print(f"{name}: {min(found.ratios):.3f} to {max(found.ratios):.3f}")
 
 
 @app.command()
 def self_test(runs: int = REPETITIONS) -> None:
     """Exit 1 if a slowdown is missed, or if one is found where nothing changed, idle or beside a busy process."""
-    baseline = _baseline()
+    limits, said_of_them = baseline(benchmark_cases())
+    print(said_of_them)
     missed = 0
     for what, slow in slowdowns().items():
-        said = check_twice([slow], baseline)
+        said = check_twice([slow], limits)
         missed += not said
         print(f"{what}: {said[0] if said else 'MISSED'}")
     false = 0
     for where, busy in (("idle", False), ("beside a busy process", True)):
         with _busy_process(busy):
-            said = [sentence for _ in range(runs) for sentence in check_twice(benchmark_cases(), baseline)]
+            said = [sentence for _ in range(runs) for sentence in check_twice(benchmark_cases(), limits)]
         false += len(said)
         print(f"{where}: {len(said)} false findings in {runs} checks", *said, sep="\n  ")
     raise typer.Exit(int(missed + false > 0))
@@ -201,4 +257,7 @@ def _busy_process(wanted: bool) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    app()
+    try:
+        app()
+    except UserError as error:
+        sys.exit(str(error))

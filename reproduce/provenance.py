@@ -42,7 +42,8 @@ def changed_files() -> list[str] | None:
 
 
 @lru_cache(maxsize=1)
-def _cpu() -> str:
+def cpu() -> str:
+    """The name of this machine's CPU, as the system gives it; several kinds may share one."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -57,7 +58,7 @@ def _packages() -> dict[str, str]:
 
 def stamp(*, device: torch.device, threads: int, seed: int) -> dict[str, Any]:
     """The provenance of a number that has just been measured, as JSON; dates are UTC."""
-    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu()
+    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu()
     return commit() | {
         "python": platform.python_version(),
         "packages": _packages(),
