@@ -2,8 +2,10 @@
 
 import hashlib
 import tarfile
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from torchvision.datasets import imagenet as torchvision_imagenet
 
 from reproduce.cache import ResultCache
 from reproduce.context import Context
-from reproduce.datasets import DATASETS, NETS, TABLES, Photographs, Store, imagenet, smoke
+from reproduce.datasets import DATASETS, NETS, TABLES, Images, Photographs, Store, imagenet, smoke
 from reproduce.datasets import digits_on_photos as digits
 from reproduce.datasets.open_photographs import open_photographs
 from reproduce.errors import UserError
@@ -115,13 +117,92 @@ def test_workers_that_need_the_same_pictures_compose_them_once(context, monkeypa
     assert len(calls) == 1 and torch.equal(first.pixels, second.pixels)
 
 
-def test_photographs_are_read_when_asked_for(tmp_path):
+@pytest.fixture
+def decoders():
+    """Sets how many threads torch may use, and so how many decode photographs."""
+    threads = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_photographs_are_read_when_asked_for(tmp_path, decoders, count):
+    decoders(count)
     path = tmp_path / "a.png"
     Image.fromarray(np.full((300, 400, 3), 7, np.uint8)).save(path)
     pixels = Photographs((path, tmp_path / "missing.png"))
-    assert pixels[:1].unique().tolist() == [7]
+    assert pixels[:1].unique().tolist() == [7] and pixels[2:].shape == (0, 3, 224, 224)
     with pytest.raises(UserError, match=r"missing.png cannot be read as an image .*make data"):
         pixels[1:]
+    read = pixels.read([slice(0, 1), slice(1, 2)])
+    assert torch.equal(next(read), pixels[:1])  # what cannot be read is named in its turn
+    with pytest.raises(UserError, match=r"missing.png cannot be read as an image .*make data"):
+        next(read)
+
+
+def test_several_decoders_give_the_same_batches_in_the_same_order(decoders):
+    images = open_photographs().first(10)
+    found = {}
+    for count in (1, 4):
+        decoders(count)
+        found[count] = [*images.batches(4), (images.inputs(torch.tensor([7, 2])), images.targets[[7, 2]])]
+    assert [len(inputs) for inputs, _ in found[4]] == [4, 4, 2, 2]
+    for (inputs, targets), (same, alike) in zip(found[1], found[4], strict=True):
+        assert torch.equal(inputs, same) and inputs.stride() == same.stride() and torch.equal(targets, alike)
+
+
+@pytest.fixture
+def spied(monkeypatch):
+    """Twelve photographs without files, the last six slow to decode; and which were decoded, each with its thread's name."""
+    read: dict[str, str] = {}
+
+    def spy(_, path):
+        if int(path.name) >= 6:
+            time.sleep(0.3)
+        read[path.name] = threading.current_thread().name
+        return torch.full((3, 1, 1), int(path.name), dtype=torch.uint8)
+
+    monkeypatch.setattr(Photographs, "_pixels", spy)
+    pixels = Photographs(tuple(Path(str(number)) for number in range(12)), 1, 1)
+    return Images(pixels, torch.arange(12), (0.0,) * 3, (1 / 255,) * 3, classes=12), read
+
+
+def test_the_next_batch_is_decoded_while_one_is_used_and_no_more(decoders, spied):
+    images, read = spied
+    decoders(2)
+    batches = images.batches(3)
+    inputs, targets = next(batches)
+    assert inputs.flatten(1)[:, 0].tolist() == targets.tolist() == [0, 1, 2]
+    end = time.monotonic() + 60
+    while len(read) < 6 and time.monotonic() < end:
+        time.sleep(0.01)
+    time.sleep(0.1)  # in which it would go on, if it did not wait
+    assert sorted(map(int, read)) == [0, 1, 2, 3, 4, 5]
+    assert len(set(read.values())) <= 2 and threading.current_thread().name not in read.values()
+    assert [targets.tolist() for _, targets in batches] == [[3, 4, 5], [6, 7, 8], [9, 10, 11]]
+    assert not decoding()
+
+
+def test_one_decoder_is_the_callers_own_thread_and_decodes_nothing_ahead(decoders, spied):
+    images, read = spied
+    decoders(1)
+    batches = images.batches(3)
+    next(batches)
+    assert read == dict.fromkeys("012", threading.current_thread().name)
+
+
+def test_an_interrupted_loop_leaves_no_decoder_running(decoders, spied):
+    images, read = spied
+    decoders(2)
+    with pytest.raises(KeyboardInterrupt):
+        for _ in images.batches(6):
+            raise KeyboardInterrupt
+    assert not decoding() and len(read) < 12
+
+
+def decoding() -> list[str]:
+    """The names of the threads that decode photographs now."""
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("photographs")]
 
 
 def test_wrong_names_and_counts_are_named(context):

@@ -1,8 +1,10 @@
 """One shape for every image data set: pixels that are read when asked for, targets, and masks where they are known."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Protocol
 
@@ -38,10 +40,40 @@ class Photographs:
         return len(self.paths)
 
     def __getitem__(self, index: slice | Tensor) -> Tensor:
-        chosen = self.paths[index] if isinstance(index, slice) else [self.paths[i] for i in index.tolist()]
-        if not chosen:
-            return torch.empty(0, 3, self.size, self.size, dtype=torch.uint8)
-        return torch.stack([self.decode(self._open(path)) for path in chosen])
+        (pixels,) = self.read([index])
+        return pixels
+
+    def read(self, parts: Iterable[slice | Tensor]) -> Iterator[Tensor]:
+        """The pixels of each part in turn, decoded by as many threads as torch has; the next part while one is used.
+
+        Where torch has one thread, each part is decoded when it is asked for, in the caller's thread.
+
+        Raises:
+            UserError: a file that is no image.
+        """
+        chosen = (
+            self.paths[part] if isinstance(part, slice) else [self.paths[i] for i in part.tolist()] for part in parts
+        )
+        decoders = torch.get_num_threads()
+        if decoders == 1:
+            for paths in chosen:
+                yield self._stacked(map(self._pixels, paths))
+            return
+        # Not torch's DataLoader: it starts processes, which Dask's workers may not. Pillow works without the GIL.
+        pool = ThreadPoolExecutor(decoders, "photographs")
+        try:
+            begun = ([pool.submit(self._pixels, path) for path in paths] for paths in chosen)
+            for part, _next in pairwise(chain(begun, [[]])):  # the next part is begun before one is handed out
+                yield self._stacked(picture.result() for picture in part)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _stacked(self, pictures: Iterable[Tensor]) -> Tensor:
+        found = list(pictures)
+        return torch.stack(found) if found else torch.empty(0, 3, self.size, self.size, dtype=torch.uint8)
+
+    def _pixels(self, path: Path) -> Tensor:
+        return self.decode(self._open(path))
 
     def decode(self, image: Image.Image) -> Tensor:
         """An RGB picture as resized and cropped pixels (3, size, size) uint8."""
@@ -89,8 +121,12 @@ class Images:
 
     def inputs(self, index: slice | Tensor = slice(None)) -> Tensor:
         """Normalised float32 inputs (n, 3, H, W), channels last in memory: the layout CPU convolutions are fastest in."""
+        return self.normalised(self.pixels[index])
+
+    def normalised(self, pixels: Tensor) -> Tensor:
+        """Some of the pixels as inputs."""
         mean, std = (torch.tensor(list(v), dtype=torch.float32).view(3, 1, 1) for v in (self.mean, self.std))
-        return ((self.pixels[index].float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
+        return ((pixels.float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
 
     def fingerprint(self) -> str:
         """sha256 of targets and pixels (of the files' bytes, for photographs): what provenance calls the data."""
@@ -140,7 +176,9 @@ class Images:
         return replace(self, pixels=pixels, mean=mean, std=std)
 
     def batches(self, size: int, device: torch.device | str = "cpu") -> Iterator[tuple[Tensor, Tensor]]:
-        """(inputs, targets) of ``size`` images in order, the last batch possibly smaller."""
-        for start in range(0, len(self), size):
-            part = slice(start, min(start + size, len(self)))
-            yield self.inputs(part).to(device), self.targets[part].to(device)
+        """(inputs, targets) of ``size`` images in order, the last batch possibly smaller; ``Photographs.read`` looks ahead."""
+        parts = [slice(start, min(start + size, len(self))) for start in range(0, len(self), size)]
+        pixels = self.pixels
+        read = pixels.read(parts) if isinstance(pixels, Photographs) else map(pixels.__getitem__, parts)
+        for part, chosen in zip(parts, read, strict=True):
+            yield self.normalised(chosen).to(device), self.targets[part].to(device)

@@ -30,8 +30,8 @@ class WithHoles(Images):
 
     draws: torch.Generator = field(default_factory=torch.Generator)
 
-    def inputs(self, index: slice | Tensor = slice(None)) -> Tensor:
-        whole = super().inputs(index)
+    def normalised(self, pixels: Tensor) -> Tensor:
+        whole = super().normalised(pixels)
         hole = torch.randint(GRID**2, (len(whole), 1, 1), generator=self.draws)
         lacks = torch.rand(len(whole), 1, 1, generator=self.draws) < SHARE
         hidden = (patches(whole.shape, GRID) == hole) & lacks
