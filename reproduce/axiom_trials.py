@@ -131,7 +131,6 @@ def tried(name: str, method: Method, subject: Subject, references: Tensor, setti
         attribute,
         subject,
         output_at_baseline if method.baseline in BASELINES else None,
-        one_by_one=method.stochastic or method.ties_batch_mates,
         symmetric=mirrored,
         single=method.baseline in (None, "zero"),
     )
