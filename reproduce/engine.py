@@ -6,6 +6,7 @@ need no shared disk. Timed tasks run when nothing else does.
 """
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Any
 import cloudpickle
 import dask
 import psutil
-from distributed import Client, Future, KilledWorker, LocalCluster, as_completed
+from distributed import Client, Future, KilledWorker, LocalCluster, Status, as_completed
 
 from reproduce import plugins, worker
 from reproduce.context import Context
@@ -24,9 +25,11 @@ from reproduce.tasks import Result, Task
 AnyTask = Task[Any, Any]
 
 ATTEMPTS = 3  # how often a task is sent again after the worker that computed it was killed
+SECONDS_UNTIL_REPLACED = 30  # after which a worker that did not come back counts as lost
 MEMORY_OF_A_WORKER = 2.5 * 2**30  # bytes; the largest embedded task takes about 2 GB
 SETTINGS = {
     "distributed.scheduler.allowed-failures": ATTEMPTS,
+    "distributed.deploy.lost-worker-timeout": f"{SECONDS_UNTIL_REPLACED}s",
     "distributed.worker.daemon": True,  # workers end with the main process, however it ends
     "distributed.worker.memory.target": False,  # nothing is spilled to disk
     "distributed.worker.memory.spill": False,
@@ -92,7 +95,7 @@ def connected(workers: Workers) -> Iterator[Client]:
             with client:
                 yield client
             return
-        with _local_cluster(workers.count) as cluster, Client(cluster) as client:
+        with _local_cluster(workers.count) as cluster, _kept_whole(cluster, workers.count), Client(cluster) as client:
             yield client
 
 
@@ -117,6 +120,32 @@ def _local_cluster(count: int, attempts: int = ATTEMPTS) -> LocalCluster:
             f"the {count} worker processes did not start ({error}), most likely because memory ran out; fewer workers "
             "(--workers 1) need less"
         ) from error
+
+
+@contextmanager
+def _kept_whole(cluster: LocalCluster, count: int) -> Iterator[None]:
+    """Within the block lost workers are replaced: Dask gives one up for good that is killed while it is started again."""
+    ended = threading.Event()
+    assert cluster.loop is not None  # it runs
+    soon = cluster.loop.add_callback
+
+    def replace_lost() -> None:
+        for name, nanny in list(cluster.workers.items()):
+            if nanny.status in (Status.failed, Status.closed):
+                del cluster.workers[name]
+        cluster.scale(count)  # starts those that are missing
+
+    def ask() -> None:
+        while not ended.wait(SECONDS_UNTIL_REPLACED):
+            soon(replace_lost)
+
+    asking = threading.Thread(target=ask, name="workers", daemon=True)
+    asking.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        asking.join()
 
 
 Done = Callable[[AnyTask, Result[Any, Any]], None]

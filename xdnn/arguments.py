@@ -69,7 +69,7 @@ def checks_arguments(function: Callable[Concatenate[nn.Module, Tensor, Tensor, P
         ValueError: inputs that are integers or hold NaN; targets that do not fit them or are no whole numbers.
     """
     signature = inspect.signature(function)
-    owns_passes = "chunk" in signature.parameters  # many of them, which the function divides: worth another memory layout
+    owns_passes = "chunk" in signature.parameters  # so many that another memory layout pays
 
     @wraps(function)
     def checked(model: Model, inputs: Tensor, targets: Targets = None, *args: P.args, **kwargs: P.kwargs) -> R:
