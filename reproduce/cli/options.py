@@ -26,7 +26,7 @@ Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; default: 
 Seed = Annotated[int, typer.Option(min=0, help="seed of the first training and of all random draws")]
 Repetitions = Annotated[
     int | None,
-    typer.Option(min=2, help="of the priors on tables (nhanes, sparse-priors); default: the scale's (the paper: 200)"),
+    typer.Option(min=2, help="splits of the table in nhanes; default: the scale's (the paper: 200)"),
 ]
 Seeds = Annotated[int, typer.Option(min=1, help="trainings of each net; the further ones take the seeds that follow")]
 Results = Annotated[Path, typer.Option(help="folder of tables and figures; the scale's name is added")]

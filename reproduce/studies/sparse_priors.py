@@ -137,8 +137,6 @@ def draw(level: Level, protocol: Protocol, seed: int) -> People:
 
 
 def tasks(context: Context, protocol: Protocol) -> list[AnyTask]:
-    if context.repetitions is not None:
-        protocol = replace(protocol, repetitions=context.repetitions)
     own = replace(protocol, levels=())  # what other levels there are decides nothing
     out = []
     for level in protocol.levels:
