@@ -224,15 +224,18 @@ def test_a_worker_that_is_killed_while_it_starts_is_started_again(program, tmp_p
     assert running.wait(90) == 0 and count_results(tmp_path) == len(list(in_order(graph())))
 
 
+KILLS = int(os.environ.get("KILLS", "2"))
+
+
+@pytest.mark.timeout(300 + 60 * KILLS)
 @pytest.mark.parametrize("victim", ["a worker", "the main process"])
 def test_kills_at_random_moments_lose_the_running_tasks_only(victim, program, tmp_path):
     """So many as the variable KILLS says; two are enough to see that it works."""
-    dice, kills = random.Random(0), int(os.environ.get("KILLS", "2"))
-    tasks = chain(30 * kills)
+    dice, tasks = random.Random(0), chain(30 * KILLS)
     cut, before = tmp_path / "cut", {}
     running = start(program, cut, len(tasks))
     wait_until(lambda: count_results(cut) > 0)
-    for _ in range(kills):
+    for _ in range(KILLS):
         time.sleep(dice.uniform(0, 6))
         before |= written(cut)
         assert running.poll() is None and len(before) < len(tasks), "finished before it could be killed"
