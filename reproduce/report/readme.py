@@ -14,6 +14,7 @@ older than the published one.
 
 import math
 import re
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -135,14 +136,14 @@ def _failures(claims: Sequence[findings.Record]) -> str:
 def run_block(records: Iterable[findings.Record]) -> str:
     """How long a run with one training of each net takes where the published one was measured.
 
-    Of the trainings of one net and what is measured on each, which have one name, the mean counts once. Workers of one
+    Of the trainings of one net and what is measured on each, which have one name, the median counts once. Workers of one
     thread share the tasks; what ran with more threads ran alone.
     """
     tasks = {task["key"]: task for record in records for task in record["tasks"]}
     by_name: dict[str, list[float]] = {}
     for task in tasks.values():
         by_name.setdefault(task["task"], []).append(task["seconds"] * task["threads"] / task["cores"])
-    minutes = sum(sum(seconds) / len(seconds) for seconds in by_name.values()) / 60
+    minutes = sum(map(statistics.median, by_name.values())) / 60
     some = next(iter(tasks.values()))
     return (
         f"The first takes about {math.ceil(minutes)} minutes on {some['cores']} cores ({some['hardware']}) and writes "
