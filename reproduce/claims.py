@@ -19,7 +19,7 @@ ALPHA = 0.05
 class Kind(StrEnum):
     """What a failure of the claim would mean."""
 
-    THEOREM = "theorem"  # the code is broken
+    THEOREM = "theorem"  # rounding moved a map past a jump, or the code is broken
     EMPIRICAL = "empirical"  # the paper's finding does not carry over to these nets and data
     SPEED = "speed on this machine"
 

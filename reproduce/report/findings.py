@@ -20,7 +20,7 @@ KIND_NAMES = {
 KIND_MEANING = {
     Kind.EMPIRICAL: "One that is not reproduced does not carry over to these nets and data.",
     Kind.SPEED: "Ratios of times measured in one run on this machine.",
-    Kind.THEOREM: "One that is not reproduced means that the code is broken.",
+    Kind.THEOREM: "One that is not reproduced fails by rounding, at a point where a map jumps, or the code is broken.",
 }
 OUTCOMES = (Outcome.NOT_REPRODUCED, Outcome.INCONCLUSIVE, Outcome.REPRODUCED, Outcome.NOT_RUN)
 
