@@ -114,10 +114,10 @@ def _line(claim: findings.Record) -> str:
 
 
 def _failures(claims: Sequence[findings.Record]) -> str:
-    """Every claim that was not reproduced, by its id under its study; theorems apart, because there the code is at fault."""
+    """Every claim that was not reproduced, by its id under its study; theorems apart, where rounding or the code is at fault."""
     parts = []
     for kind, lead in (
-        (Kind.THEOREM, "Theorems that the code breaks"),
+        (Kind.THEOREM, "Theorems that [rounding](docs/theory.md#what-rounding-does) or the code breaks"),
         (Kind.EMPIRICAL, "Not reproduced"),
         (Kind.SPEED, "Not as fast here"),
     ):
