@@ -50,6 +50,7 @@ def differences_panel(ax: Axes, tests: pd.DataFrame, names: Sequence[str], margi
         ax.text(0.02, place + 0.2, name, transform=ax.get_yaxis_transform(), fontsize=6, va="bottom")
     ax.axvspan(-margin, margin, color=style.GREY, alpha=0.25, lw=0)
     ax.axvline(0, color=style.BLACK, lw=0.8)
+    ax.locator_params(axis="x", nbins=4)  # labels of small differences are long
     ax.set(yticks=[], ylim=(-0.6, len(tests) - 0.1), title="paired differences")
     ax.set_xlabel(f"difference of test ROC-AUC\n(grey band: below {margin:g})")
 
