@@ -108,7 +108,9 @@ def test_what_does_not_hold_stands_first_and_a_broken_theorem_is_named_at_the_to
     text = text_of(write_results(tmp_path / "embedded"))
     empirical = text[text.index("Empirical findings 1 of 3") :]
     assert empirical.index("It is large") < empirical.index("It &lt;holds&gt;") < empirical.index("It is absent")
-    assert "1 theorem does not hold here. Either rounding" in text and "or the code is broken: It &lt;holds&gt; ." in text
+    assert (
+        "1 theorem does not hold here. Either rounding" in text and "or the code is broken: It &lt;holds&gt; ." in text
+    )
     good = make_record(claims=findings_of(CLAIMS[:1]))
     assert "the code is broken" not in text_of(write_results(tmp_path / "good", good))
 
