@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from reproduce.errors import UserError
-from reproduce.models.weights import _differences, _read  # their names are part of the keys of measured results
+from reproduce.models.weights import differences_from, read_checkpoint
 
 ENTRIES = ("state_dict", "model_state_dict", "model")  # where checkpoints keep a state dict
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.")  # DataParallel, torch.compile, Lightning and its users
@@ -28,7 +28,7 @@ def load_stripped(model: nn.Module, path: Path) -> list[str]:
     Raises:
         UserError: a file that cannot be read, or whose names or shapes are not the net's; names the first differences.
     """
-    weights, said = _found(_read(path), path)
+    weights, said = _found(read_checkpoint(path), path)
     own = model.state_dict()
     weights, stripped = _without_prefixes(weights, own)
     said += [f"took {prefix!r} off the names of {path.name}" for prefix in stripped]
@@ -37,7 +37,7 @@ def load_stripped(model: nn.Module, path: Path) -> list[str]:
         others = sorted(weights.keys() - own.keys())
         said.append(f"left out {len(others)} entries of {path.name} that are not the net's, such as {others[0]!r}")
         weights = {name: weights[name] for name in own}
-    if differences := _differences(model, weights):
+    if differences := differences_from(model, weights):
         shown = "; ".join(differences[:MOST_DIFFERENCES])
         raise UserError(
             f"{path} does not fit {type(model).__name__}: {len(differences)} differences, such as {shown}"

@@ -36,12 +36,12 @@ def load_weights(model: nn.Module, path: Path) -> nn.Module:
         UserError: a file that is cut short, that holds something other than tensors and plain values (it is not
             executed), or whose names or shapes are not the net's; names the first differences.
     """
-    checkpoint = _read(path)
+    checkpoint = read_checkpoint(path)
     weights = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, dict) else {}
     weights = {name.removeprefix("module.").replace(".module.", "."): tensor for name, tensor in weights.items()}
     counters = {name: own for name, own in model.state_dict().items() if name.endswith("num_batches_tracked")}
     weights = counters | weights
-    differences = _differences(model, weights)
+    differences = differences_from(model, weights)
     if differences:
         shown = "; ".join(differences[:5])
         raise UserError(f"{path} does not fit {type(model).__name__}: {len(differences)} differences, such as {shown}")
@@ -49,7 +49,7 @@ def load_weights(model: nn.Module, path: Path) -> nn.Module:
     return model
 
 
-def _read(path: Path) -> object:
+def read_checkpoint(path: Path) -> object:
     """What the file holds. Torch's messages advise to load it unsafely, so they are not repeated."""
     try:
         with warnings.catch_warnings(action="ignore"):  # torch's, about pickles that are no checkpoints
@@ -67,7 +67,7 @@ def _read(path: Path) -> object:
         ) from None
 
 
-def _differences(model: nn.Module, weights: Mapping[str, object]) -> list[str]:
+def differences_from(model: nn.Module, weights: Mapping[str, object]) -> list[str]:
     """In which names and shapes the weights are not the net's, in words and sorted."""
     own = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in weights.items() if isinstance(tensor, torch.Tensor)}
