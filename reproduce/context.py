@@ -19,7 +19,7 @@ from reproduce.experiment import Experiment
 from reproduce.fingerprint import fingerprint
 from reproduce.models import build
 from reproduce.models.weights import FILES
-from reproduce.nets import FETCHED, Net
+from reproduce.nets import FETCHED, Net, untaught
 from reproduce.scales import NetGroup, Scale, nearest
 from reproduce.tasks import About, Result, Task, Value, no_progress
 
@@ -89,11 +89,11 @@ class Context:
                 protocol = next((protocols[s] for s in selectors if s in protocols), None)
                 if protocol is None or self.missing(name) is not None:
                     continue
-                protocol = self._within_reach(protocol, group)
                 for variant in group.variants:
+                    cut = self._within_reach(protocol, group, variant)
                     for number in range(self.seeds if group.weights == "trained" else 1):
                         net = Net(model, variant, group.dataset, width, group.weights, self.seed + number)
-                        out.append((net, protocol))
+                        out.append((net, cut))
         return out
 
     def selected(self, protocols: Mapping[str, Any]) -> list[str]:
@@ -104,11 +104,15 @@ class Context:
             if {name, group.weights, *(f"{name}/{model}" for model in group.widths)} & set(protocols)
         ]
 
-    def _within_reach(self, protocol: Any, group: NetGroup) -> Any:
-        """With as many images as the user wants and the data set has: a partial mirror gives a smaller n, not an error."""
+    def _within_reach(self, protocol: Any, group: NetGroup, variant: str) -> Any:
+        """With as many images as the user wants and the data set has: a partial mirror gives a smaller n, not an error.
+
+        A converted net is not measured on images that it has learnt from.
+        """
         images = protocol.images if self.most_images is None else min(protocol.images, self.most_images)
         if group.weights != "trained":
-            images = min(images, len(self.images(group.dataset)))
+            there, conversion = len(self.images(group.dataset)), DATASETS[group.dataset].conversion
+            images = min(images, untaught(there, conversion) if variant == "converted" and conversion else there)
         return replace(protocol, images=images)
 
     def missing(self, group: str) -> str | None:

@@ -1,4 +1,4 @@
-"""The attribution maps that the studies ``table2`` and ``ground-truth`` measure, computed once for both."""
+"""The attribution maps that the studies ``table1``, ``table2``, ``ground-truth`` and ``one-pass`` measure, computed once."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from reproduce.nets import Net, last_inputs, net_task
 from reproduce.tasks import Task
 from xdnn import METHODS
 from xdnn.chunking import chunk_size
-from xdnn.metrics.agreement import relative_l1
+from xdnn.metrics.agreement import mean_differences, relative_l1
 
 if TYPE_CHECKING:
     from reproduce.context import Context
@@ -63,10 +63,13 @@ class Maps:
     Attributes:
         maps: method -> attributions, their mean over channels, (n, H, W); n is ``Protocol.count``.
         distance: relative L1 of Input x Gradient to IG, for each image that IG was made of.
+        difference, size: mean |IG - Input x Gradient| and mean |IG| of each of these images, for MARD.
     """
 
     maps: dict[str, Tensor]
     distance: list[float]
+    difference: list[float]
+    size: list[float]
 
 
 def homogeneous(variant: str) -> bool:
@@ -82,7 +85,7 @@ def one_pass(variant: str) -> str:
 def methods_for(variant: str, model: str = "") -> tuple[str, ...]:
     """The methods that are defined on nets of a variant; X-Gradient takes the place of Input x Gradient, which it equals.
 
-    Nets that are made homogeneous without training answer one question, what X-Gradient is worth there.
+    Wrapped and converted nets answer one question, what X-Gradient is worth there.
     """
     if variant in ("wrapped", "converted"):
         return ("random", *plugins.added("METHODS"), "x_gradient", IG)
@@ -104,6 +107,8 @@ def measure(model: nn.Module, images: Images, protocol: Protocol, experiment: Ex
     generators = {name: experiment.generator("maps", net.label, name) for name in protocol.methods}
     found: dict[str, list[Tensor]] = {name: [] for name in protocol.methods}
     distance: list[float] = []
+    difference: list[float] = []
+    size: list[float] = []
     first = 0
     for inputs, targets in images.batches(batch_size(model, images, experiment.device), experiment.device):
         full = {}
@@ -111,11 +116,13 @@ def measure(model: nn.Module, images: Images, protocol: Protocol, experiment: Ex
             part = slice(0, max(0, protocol.count(name, net.variant) - first))
             full[name] = METHODS[name](model, inputs[part], targets[part], references=pool, generator=generator)
             found[name].append(full[name].mean(1).cpu())
-        reference = full[IG]
-        distance += relative_l1(reference, full[one_pass(net.variant)][: len(reference)]).tolist()
+        pair = full[IG], full[one_pass(net.variant)][: len(full[IG])]
+        distance += relative_l1(*pair).tolist()
+        for found_here, kept in zip(mean_differences(*pair), (difference, size), strict=True):
+            kept += found_here.tolist()
         first += len(inputs)
         experiment.progress(first / len(images))
-    return Maps({name: torch.cat(parts) for name, parts in found.items()}, distance)
+    return Maps({name: torch.cat(parts) for name, parts in found.items()}, distance, difference, size)
 
 
 def batch_size(model: nn.Module, images: Images, device: torch.device) -> int:

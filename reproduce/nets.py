@@ -17,7 +17,8 @@ from reproduce.models import MODELS, PREPROCESSING, RADII
 from reproduce.models.weights import FILES, load_weights
 from reproduce.tasks import Result, Task, join_shards
 from reproduce.training import supervised
-from reproduce.training.recipe import DEFAULT_RECIPE, Recipe
+from reproduce.training.distill import distill
+from reproduce.training.recipe import DEFAULT_RECIPE, Distillation, Recipe
 from xdnn import HomogeneousWrapper, is_homogeneous, to_x_variant
 
 if TYPE_CHECKING:
@@ -89,11 +90,59 @@ def train(experiment: Experiment[Net, Recipe]) -> TrainedNet:
     return TrainedNet({name: tensor.cpu() for name, tensor in model.state_dict().items()}, log)
 
 
+def conversion_task(context: "Context", net: Net) -> Task[Net, TrainedNet]:
+    """The task that takes the biases of a regular net away and fine-tunes the rest by its data set's recipe.
+
+    Raises:
+        UserError: a data set that has no such recipe.
+    """
+    recipe = DATASETS[net.dataset].conversion
+    if recipe is None:
+        raise UserError(f"nets of {net.dataset} are not converted: its entry in DATASETS says no way to fine-tune them")
+    converted, regular = replace(net, variant="converted"), replace(net, variant="regular")
+    data = {"images": context.data_key(net.dataset), "model": net_key(converted)}
+    name = f"convert {regular.label}, {net.dataset}"
+    return Task(name, TrainedNet, convert, converted, recipe, data, weights_tasks(context, regular), seconds=20)
+
+
+def convert(experiment: Experiment[Net, Distillation], *trained: TrainedNet) -> TrainedNet:
+    """A net without biases that has learnt, from a few images without their labels, what the regular net says."""
+    net, recipe = experiment.about, experiment.protocol
+    teacher = load_net(replace(experiment, about=replace(net, variant="regular")), trained)
+    if net.weights == "trained":
+        pupils = experiment.context.images(net.dataset, "train").first(recipe.taught)
+    else:
+        test = test_images(experiment)
+        pupils = test.part(untaught(len(test), recipe), len(test))
+    model = distill(
+        to_x_variant(teacher),
+        teacher,
+        pupils,
+        recipe,
+        experiment.generator("conversion", net.model),
+        device=experiment.device,
+        progress=experiment.progress,
+    )
+    return TrainedNet({name: tensor.cpu() for name, tensor in model.state_dict().items()}, [])
+
+
+def untaught(images: int, recipe: Distillation) -> int:
+    """How many of the images of a data set with one split, the first ones, a converted net has not learnt from."""
+    return max(0, images - recipe.taught)
+
+
+def weights_tasks(context: "Context", net: Net) -> "tuple[Task[Net, TrainedNet], ...]":
+    """The task that makes a net's weights, or none where they come from elsewhere."""
+    if net.variant == "converted":
+        return (conversion_task(context, net),)
+    return (training_task(context, net),) if net.weights == "trained" else ()
+
+
 def load_net(experiment: Experiment[Net, Any], trained: Sequence[TrainedNet]) -> nn.Module:
     """The net that the experiment is about with its weights, in eval mode, channels last.
 
     Args:
-        trained: the value of its training task; empty where its weights come from elsewhere.
+        trained: the value of its ``weights_tasks``.
     """
     net, context = experiment.about, experiment.context
     with torch.random.fork_rng():
@@ -101,7 +150,7 @@ def load_net(experiment: Experiment[Net, Any], trained: Sequence[TrainedNet]) ->
         model = context.untrained(net)
     for weights in trained:
         model.load_state_dict(weights.weights)
-    if net.weights in FETCHED:
+    if net.weights in FETCHED and not trained:
         load_weights(model, context.weights_file(net))
         if net.variant == "x":  # a released X-net is measured before it is believed
             found = is_homogeneous(model, context.images(net.dataset).first(1).inputs())
@@ -124,9 +173,10 @@ def last_inputs(experiment: Experiment[Net, Any], count: int) -> Tensor:
     return test.inputs(slice(max(0, len(test) - count), len(test))).to(experiment.device)
 
 
-def on_net(measure: Measure[Value], start: int, stop: int, experiment: Experiment[Net, Any], *needed: Any) -> Value:
-    """Load the net and test images ``start`` to ``stop``, and measure."""
-    own = 1 if experiment.about.weights == "trained" else 0
+def on_net(
+    measure: Measure[Value], start: int, stop: int, own: int, experiment: Experiment[Net, Any], *needed: Any
+) -> Value:
+    """Load the net, from the first ``own`` of the values, and test images ``start`` to ``stop``, and measure."""
     model = load_net(experiment, needed[:own])
     images = test_images(experiment, stop).part(start, stop)
     return measure(model, images, experiment.protocol, experiment, *needed[own:])
@@ -164,7 +214,7 @@ def net_task(
         return Task(
             f"{study} {net.label}{where}",
             type,
-            partial(on_net, measure, start, stop),
+            partial(on_net, measure, start, stop, len(weights)),
             net,
             replace(protocol, images=stop - start),
             {"images": context.data_key(net.dataset), "start": start, "seed": context.seed, "model": net_key(net)},
@@ -174,7 +224,7 @@ def net_task(
             alone,
         )
 
-    weights: tuple[AnyTask, ...] = (training_task(context, net),) if net.weights == "trained" else ()
+    weights = weights_tasks(context, net)
     count, shard = protocol.images, context.scale.shard
     if not sharded or shard is None or count <= shard:
         return task(0, count)

@@ -7,13 +7,19 @@ import torch
 from conftest import generator
 from torch import nn
 
+from reproduce.cache import ResultCache
 from reproduce.claims import Outcome, judge
+from reproduce.context import Context
 from reproduce.datasets.images import Images
-from reproduce.nets import Net
-from reproduce.studies import conversion
+from reproduce.errors import UserError
+from reproduce.experiment import Experiment
+from reproduce.nets import Net, conversion_task, load_net
+from reproduce.scales import SCALES
+from reproduce.studies import STUDIES, conversion
 from reproduce.studies.conversion import Measurement, Stage
-from reproduce.tasks import Result
-from reproduce.training.distill import Distillation, distill, divergence
+from reproduce.tasks import Result, in_order, no_progress
+from reproduce.training.distill import distill, divergence
+from reproduce.training.recipe import Distillation
 from xdnn import is_homogeneous, to_x_variant
 
 close = torch.testing.assert_close
@@ -40,7 +46,7 @@ def test_a_student_comes_nearer_to_its_teacher_and_stays_homogeneous(net, images
     net = net.float()
     student = to_x_variant(net)
     before = divergence(net(images.inputs()), student(images.inputs())).mean().item()
-    recipe = Distillation(steps=60, batch=8, learning_rate=5e-3, jitter=2)
+    recipe = Distillation(taught=12, steps=60, batch=8, learning_rate=5e-3, jitter=2)
     first = distill(student, net, images, recipe, generator())
     after = divergence(net(images.inputs()), first(images.inputs())).mean().item()
     assert first is student and not first.training and after < 0.7 * before
@@ -67,7 +73,7 @@ def test_the_first_layers_lose_their_biases_and_nothing_else(net):
 
 def test_a_stage_says_what_the_net_predicts_and_how_far_it_is_from_the_original(net, images):
     net = net.float()
-    protocol = conversion.Protocol(12, 4, Distillation(1, 2, 1e-4, 1), compared=3, ig_steps=4)
+    protocol = conversion.Protocol(12, compared=3, ig_steps=4)
     bare = conversion.stripped(net, 4)
     found = conversion.stage(net, images, protocol, torch.device("cpu"), "stripped", 4, bare)
     logits = bare(images.inputs())
@@ -76,6 +82,40 @@ def test_a_stage_says_what_the_net_predicts_and_how_far_it_is_from_the_original(
     assert len(found.distance) == 3 and max(found.distance) < 1e-4
     part = conversion.stage(net, images, protocol, torch.device("cpu"), "stripped", 2, conversion.stripped(net, 2))
     assert part.distance == []  # only where the answer is known, or the original's
+
+
+# --- the converted nets of all studies ---
+
+
+def test_a_converted_net_is_fine_tuned_and_not_measured_on_what_it_has_learnt_from(tmp_path):
+    context = Context(SCALES["smoke"], ResultCache(tmp_path, {}), tmp_path)
+    photographs = replace(NET, dataset="smoke-digits-1000")
+    task = conversion_task(context, photographs)
+    there, recipe = len(context.images(photographs.dataset)), task.protocol
+    everything = {"smoke-squeezenet": conversion.Protocol(images=10_000)}
+    counts = {net.variant: protocol.images for net, protocol in context.nets(everything)}
+    assert counts == {"regular": there, "wrapped": there, "converted": there - recipe.taught}
+
+    found = context.result(task).value.weights
+    bare = to_x_variant(context.untrained(photographs)).state_dict()
+    assert found.keys() == bare.keys() and not any(torch.equal(found[name], bare[name]) for name in bare)
+    for study in ("table2", "idsds", "conversion"):
+        needs = [t for t in in_order(STUDIES[study].at(context)) if t.about == task.about and t.name == task.name]
+        assert [t.digest for t in needs] == [task.digest]
+
+
+def test_a_converted_net_has_the_weights_that_were_made(tmp_path):
+    context = Context(SCALES["smoke"], ResultCache(tmp_path, {}), tmp_path)
+    trained = context.result(conversion_task(context, replace(NET, dataset="smoke-digits-1000")))
+    experiment = Experiment(context, trained.about, None, no_progress)
+    loaded = load_net(experiment, [trained.value]).state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in trained.value.weights.items())
+
+
+def test_a_data_set_without_a_recipe_converts_nothing(tmp_path):
+    context = Context(SCALES["smoke"], ResultCache(tmp_path, {}), tmp_path)
+    with pytest.raises(UserError, match="nets of imagenet-val are not converted"):
+        conversion_task(context, replace(NET, dataset="imagenet-val"))
 
 
 # --- rows and claims ---

@@ -24,7 +24,7 @@ from reproduce.errors import UserError
 from reproduce.experiment import Experiment
 from reproduce.scales import NetGroup
 from reproduce.tasks import Task
-from reproduce.training.recipe import Recipe
+from reproduce.training.recipe import Distillation, Recipe
 
 if TYPE_CHECKING:
     from reproduce.context import Context
@@ -159,6 +159,7 @@ DATASETS = {
             "resnet18": Recipe(epochs=14, learning_rate=4e-3, jitter=4),
             "bn_resnet18": Recipe(epochs=14, learning_rate=4e-3, jitter=4),
         },
+        conversion=Distillation(taught=50, steps=100, batch=50, learning_rate=3e-4, jitter=4),
         train_seconds=240,
     )
 }

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from reproduce.datasets.fetch import Store
 from reproduce.datasets.images import Images
-from reproduce.training.recipe import Recipe
+from reproduce.training.recipe import Distillation, Recipe
 
 if TYPE_CHECKING:
     from reproduce.context import Context
@@ -29,6 +29,7 @@ class Dataset:
         note: what a net's accuracy on it means, where that is not the plain one; for whoever prints such a number.
         missing: why it cannot be loaded from this store, with the way out; None where it can.
         recipes: architecture -> how it is trained; DEFAULT_RECIPE for the others.
+        conversion: how its nets are fine-tuned once their biases are removed; None: nets are not converted on it.
         train_seconds: a guess for one net on 2 cores; only the progress bar's estimate uses it.
     """
 
@@ -40,6 +41,7 @@ class Dataset:
     splits: tuple[str, ...] = ("test",)
     missing: Callable[[Store], str | None] = always_there
     recipes: Mapping[str, Recipe] = field(default_factory=dict)
+    conversion: Distillation | None = None
     train_seconds: float = 60.0
     note: str = ""
 

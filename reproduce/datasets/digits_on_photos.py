@@ -24,7 +24,7 @@ from reproduce.datasets.packages import package_folder, versions
 from reproduce.experiment import Experiment
 from reproduce.scales import NetGroup
 from reproduce.tasks import Task
-from reproduce.training.recipe import Recipe
+from reproduce.training.recipe import Distillation, Recipe
 
 if TYPE_CHECKING:
     from reproduce.context import Context
@@ -168,6 +168,7 @@ DATASETS = {
             "vgg16": Recipe(epochs=3, learning_rate=7e-4),
             "resnet50": Recipe(epochs=4, learning_rate=4e-3),
         },
+        conversion=Distillation(taught=50, steps=100, batch=50, learning_rate=3e-4, jitter=4),
         train_seconds=40,
     )
 }

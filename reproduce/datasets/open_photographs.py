@@ -20,6 +20,7 @@ from reproduce.datasets.packages import versions
 from reproduce.errors import UserError
 from reproduce.paths import DATA
 from reproduce.scales import NetGroup
+from reproduce.training.recipe import Distillation
 
 if TYPE_CHECKING:
     from reproduce.context import Context
@@ -76,8 +77,9 @@ NOTE = (
     "These photographs were chosen from images that classifiers get right. They serve attribution; what a net scores on them "
     "estimates no accuracy on ImageNet."
 )
+CONVERSION = Distillation(taught=50, steps=40, batch=10, learning_rate=3e-5, jitter=14)
 DATASETS = {
-    NAME: Dataset(load, key, PX, 1000, SOURCE, note=NOTE),
+    NAME: Dataset(load, key, PX, 1000, SOURCE, note=NOTE, conversion=CONVERSION),
     SMALL: Dataset(load_small, key, SMALL_PX, 1000, SOURCE, note=NOTE),
 }
 NETS = {

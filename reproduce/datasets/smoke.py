@@ -15,7 +15,7 @@ from reproduce.datasets.fetch import Store
 from reproduce.datasets.images import Images
 from reproduce.datasets.tables import Table, TableSource, checked
 from reproduce.scales import NetGroup
-from reproduce.training.recipe import Recipe
+from reproduce.training.recipe import Distillation, Recipe
 
 if TYPE_CHECKING:
     from reproduce.context import Context
@@ -96,6 +96,7 @@ def key(store: Store) -> Mapping[str, str]:
 
 
 MADE = "made here"
+TINY = Distillation(taught=5, steps=2, batch=2, learning_rate=1e-4, jitter=2)
 DATASETS = {
     "smoke-digits": Dataset(
         load,
@@ -109,9 +110,10 @@ DATASETS = {
             "resnet18": Recipe(epochs=5, learning_rate=4e-3),
             "bn_resnet18": Recipe(epochs=2, learning_rate=4e-3),
         },
+        conversion=TINY,
         train_seconds=2,
     ),
-    "smoke-digits-1000": Dataset(load_1000, key, IMAGE_PX, 1000, MADE),
+    "smoke-digits-1000": Dataset(load_1000, key, IMAGE_PX, 1000, MADE, conversion=TINY),
 }
 NETS = {
     "smoke-digits": NetGroup("smoke-digits", {"alexnet": 0.125, "resnet18": 0.125}, "trained", ("smoke",)),

@@ -51,8 +51,7 @@ def build(name: str, variant: str, *, classes: int = 1000, width: float = 1.0, i
     Args:
         name:    a key of MODELS.
         variant: "regular", "x" (to_x_variant, to be trained), "wrapped" (HomogeneousWrapper, for nets with a known radius) or
-                 "converted" (to_x_variant of a net with the weights that its package ships: trained with biases, then
-                 without them, and not trained again).
+                 "converted" (to_x_variant of a trained net, whose weights are then fine-tuned: ``nets.conversion_task``).
         width:   channel multiplier; 1 with 1000 classes and 224 px is the papers' network.
     """
     if name not in MODELS:

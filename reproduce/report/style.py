@@ -87,7 +87,7 @@ _VARIANTS = {
     "regular": Style("regular", VERMILION, "--", "s"),
     "x": Style("X-variant", BLUE, "-", "o"),
     "wrapped": Style("wrapped", SKY, "-.", "^"),
-    "converted": Style("biases removed", GREEN, ":", "D"),
+    "converted": Style("biases removed, fine-tuned", GREEN, ":", "D"),
 }
 _MODELS = {
     "alexnet": Style("AlexNet", BLUE, "-", "o"),

@@ -15,17 +15,19 @@ from torch import Tensor, nn
 
 from reproduce.claims import Claim, Kind, at_least, at_most, measured, not_worse, select
 from reproduce.context import Context
+from reproduce.datasets import DATASETS
 from reproduce.datasets.images import Images
+from reproduce.datasets.open_photographs import CONVERSION
 from reproduce.experiment import Experiment
 from reproduce.maps import batch_size
-from reproduce.nets import Net, by_training, net_task, test_images
+from reproduce.nets import Net, TrainedNet, by_training, conversion_task, net_task, test_images, untaught
 from reproduce.report import figures, style
 from reproduce.report.tables import Table, wide
 from reproduce.statistics import Interval, difference_interval, mean_interval, share_interval
 from reproduce.studies.table1 import POINTS
 from reproduce.study import Study
 from reproduce.tasks import Result, Task
-from reproduce.training.distill import Distillation, distill, divergence
+from reproduce.training.distill import divergence
 from xdnn import input_x_gradient, integrated_gradients, to_x_variant
 from xdnn.homogeneity.rules import LINEAR
 from xdnn.metrics.agreement import relative_l1
@@ -40,16 +42,11 @@ class Protocol:
 
     Attributes:
         images: whose classes are predicted.
-        taught: how many images the fine-tuned net learns from: of trained nets the first training images; of nets that came
-            with weights the last of ``images``, which it is then not tested on.
-        distillation: how it learns what the original says.
         every: so many layers more are stripped at each step; the last step strips all.
         compared: images on which Input x Gradient is held against IG, with ``ig_steps``.
     """
 
     images: int
-    taught: int
-    distillation: Distillation
     every: int = 1
     compared: int = 8
     ig_steps: int = 16
@@ -83,25 +80,16 @@ class Measurement:
     unseen: int
 
 
-_FEW = Distillation(steps=40, batch=10, learning_rate=3e-5, jitter=14)
-_TINY = Distillation(steps=2, batch=2, learning_rate=1e-4, jitter=2)
 PROTOCOLS = {
     "smoke": {
-        "smoke-digits/alexnet": Protocol(images=32, taught=8, distillation=_TINY, every=4, compared=2),
-        "smoke-squeezenet": Protocol(images=10, taught=5, distillation=_TINY, every=13, compared=2),
+        "smoke-digits/alexnet": Protocol(images=32, every=4, compared=2),
+        "smoke-squeezenet": Protocol(images=10, every=13, compared=2),
     },
     "embedded": {
-        "open-photographs": Protocol(images=100, taught=50, distillation=_FEW, every=3),
-        "digits-on-photos/alexnet": Protocol(
-            images=1_000, taught=50, distillation=Distillation(steps=100, batch=50, learning_rate=3e-4, jitter=4)
-        ),
+        "open-photographs": Protocol(images=100, every=3),
+        "digits-on-photos/alexnet": Protocol(images=1_000),
     },
-    "subset": {
-        "open-photographs": Protocol(images=100, taught=50, distillation=_FEW),
-        "cifar10/alexnet": Protocol(
-            images=2_000, taught=50, distillation=Distillation(steps=100, batch=50, learning_rate=3e-4, jitter=4)
-        ),
-    },
+    "subset": {"open-photographs": Protocol(images=100), "cifar10/alexnet": Protocol(images=2_000)},
 }
 SAME = 0.001  # relative L1 that counts as rounding of float32
 STAYS = 90.0  # percent of the images whose class must stay among the five likeliest
@@ -119,40 +107,39 @@ Row = dict[str, object]
 
 
 def tasks(context: Context, protocols: Mapping[str, Protocol]) -> list[Task[Net, Measurement]]:
-    return [
-        net_task(context, "conversion", net, protocol, measure, Measurement, seconds=50)
-        for net, protocol in context.nets(protocols)
-        if net.variant == "regular"
-    ]
+    """The fine-tuned net is the ``converted`` one of the other studies."""
+    out = []
+    for net, protocol in context.nets(protocols):
+        if net.variant == "regular":
+            needs = (conversion_task(context, net),)
+            out.append(net_task(context, "conversion", net, protocol, measure, Measurement, seconds=50, needs=needs))
+    return out
 
 
 # --- measuring ---
 
 
-def measure(model: nn.Module, images: Images, protocol: Protocol, experiment: Experiment[Net, Protocol]) -> Measurement:
+def measure(
+    model: nn.Module, images: Images, protocol: Protocol, experiment: Experiment[Net, Protocol], converted: TrainedNet
+) -> Measurement:
     total = len(layers_with_bias(model))
-    own = experiment.about.weights == "trained"
-    taught = min(protocol.taught, len(images) // 2)
-    pupil = experiment.context.images(experiment.about.dataset, "train").first(protocol.taught) if own else None
-    unseen = len(images) if pupil is not None else len(images) - taught
-    if pupil is None:
-        pupil = test_images(experiment, len(images)).part(unseen, len(images))
     look = partial(stage, model, images, protocol, experiment.device)
     found = [look("original", 0, model)]
     for count in [*range(protocol.every, total, protocol.every), total]:
         found.append(look("stripped", count, stripped(model, count)))
-        experiment.progress(0.5 * count / total)
-    tuned = distill(
-        to_x_variant(model),
-        model,
-        pupil,
-        protocol.distillation,
-        experiment.generator("conversion", experiment.about.label),
-        device=experiment.device,
-        progress=lambda share: experiment.progress(0.5 + 0.4 * share),
-    )
+        experiment.progress(0.9 * count / total)
+    tuned = to_x_variant(model)
+    tuned.load_state_dict(converted.weights)
     found.append(look("fine_tuned", total, tuned))
-    return Measurement(found, images.targets.tolist(), unseen)
+    return Measurement(found, images.targets.tolist(), unseen(experiment, len(images)))
+
+
+def unseen(experiment: Experiment[Net, Protocol], images: int) -> int:
+    """How many of the first ``images`` test images the fine-tuned net has not learnt from."""
+    recipe = DATASETS[experiment.about.dataset].conversion
+    if recipe is None or experiment.about.weights == "trained":  # it has learnt from training images
+        return images
+    return min(images, untaught(len(test_images(experiment)), recipe))
 
 
 def layers_with_bias(model: nn.Module) -> list[nn.Module]:
@@ -322,9 +309,10 @@ STUDY = Study(
         "The biases of the first layers are removed from the trained net, more at each step, and nothing else is changed. Each "
         "net is compared with the original: its accuracy, whether the predicted class stays, whether it stays among the five "
         "likeliest, and the Kullback-Leibler divergence of the probabilities. Then the net without any bias learns what the "
-        f"original says, without labels: on {_FEW.steps} batches of {_FEW.batch} of the photographs, mirrored and moved; what is "
-        "said of it is measured on the other photographs (of nets trained here: it learns from training images). Intervals: 95 %, "
-        "of shares by Wilson's formula. Input x Gradient against IG: relative L1 on a few images."
+        f"original says, without labels: on {CONVERSION.steps} batches of {CONVERSION.batch} of {CONVERSION.taught} photographs, mirrored "
+        "and moved; what is said of it is measured on the other photographs (of nets trained here: it learns from training "
+        "images). It is the net of the other studies whose biases were removed. Intervals: 95 %, of shares by Wilson's formula. "
+        "Input x Gradient against IG: relative L1 on a few images."
     ),
     differs=(
         "The paper does not strip trained nets. The photographs were chosen from images that classifiers get right: accuracies "

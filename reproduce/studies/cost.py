@@ -15,6 +15,7 @@ from reproduce.claims import Claim, Kind, at_most, between, measured, select
 from reproduce.context import Context
 from reproduce.datasets.images import Images
 from reproduce.experiment import Experiment
+from reproduce.models import VARIANTS
 from reproduce.nets import Net, by_training, net_task
 from reproduce.peak_memory import peak_bytes
 from reproduce.report import figures, style
@@ -52,6 +53,8 @@ class Protocol:
         stretch: rows of one timing, at least: short calls are repeated, so that all timings are equally noisy.
         steps: further points of IG on the curve of error over cost.
         reference_steps: of the IG that errors are held against, as in the study ``convergence``.
+        every_method: is the whole registry timed on a regular net? Else what X-Gradient replaces, as on the others.
+        variants: of a net of full width that are timed.
         threads: of the run, since times depend on it.
     """
 
@@ -62,6 +65,8 @@ class Protocol:
     stretch: int = 128
     steps: tuple[int, ...] = (1, 4, 16, 64)
     reference_steps: int = 300
+    every_method: bool = True
+    variants: tuple[str, ...] = VARIANTS
     threads: int = 0
 
     def rounds_of(self, method: str, passes: float) -> int:
@@ -88,7 +93,12 @@ class Measurement:
 
 PROTOCOLS = {
     "smoke": {"trained": Protocol(images=2, rounds=1, few_rounds=1, stretch=1)},
-    "embedded": {"trained": Protocol(images=16)},
+    "embedded": {
+        "trained": Protocol(images=16),
+        "open-photographs": Protocol(
+            images=2, rounds=2, few_rounds=1, stretch=16, steps=(4, 16), every_method=False, variants=("regular",)
+        ),
+    },
     "subset": {"released": Protocol(images=16), "open-photographs": Protocol(images=4, rounds=1, few_rounds=1)},
     "paper": {"released": Protocol(images=16)},
 }
@@ -119,8 +129,15 @@ def tasks(context: Context, protocols: Mapping[str, Protocol]) -> list[Task[Net,
             alone=True,
         )
         for net, protocol in context.nets(protocols)
-        if net.seed == context.seed and (net.variant == "x" or net.width == 1 or net.model == BOTH_VARIANTS)
+        if net.seed == context.seed and is_timed(net, protocol)
     ]
+
+
+def is_timed(net: Net, protocol: Protocol) -> bool:
+    """Of narrow nets the X-variant, whose passes cost the same as the regular net's, and of one of them both."""
+    if net.width < 1:
+        return net.variant == "x" or net.model == BOTH_VARIANTS
+    return net.variant in protocol.variants
 
 
 # --- what is timed ---
@@ -129,12 +146,13 @@ def tasks(context: Context, protocols: Mapping[str, Protocol]) -> list[Task[Net,
 def calls(model: nn.Module, inputs: Tensor, targets: Tensor, experiment: Experiment[Net, Protocol]) -> dict[str, Call]:
     """Methods of the registry, and IG at the other points of the curve, ready to be called.
 
-    Of regular nets all. Of the others what X-Gradient replaces: the methods of one pass, IG and EG.
+    All of them where the protocol says so, else what X-Gradient replaces: the methods of one pass, IG and EG.
     """
     references, label = inputs.flip(0), experiment.about.label
+    every = experiment.protocol.every_method and experiment.about.variant == "regular"
     out: dict[str, Call] = {}
     for name, method in METHODS.items():
-        if experiment.about.variant == "regular" or method.passes == 1 or name == IG:
+        if every or method.passes == 1 or name == IG:
             fresh = partial(experiment.generator, "cost", label, name)
             out[name] = partial(_call, method, model, inputs, targets, references=references, fresh=fresh)
     ig = partial(integrated_gradients, model, inputs, targets)
@@ -326,8 +344,8 @@ STUDY = Study(
         f"record. Error: relative L1 to IG with {_PAPER.reference_steps} steps, for other methods a distance only. bf16: the "
         "passes only, by autocast; its error is beside it. captum runs in the same rounds (all points at once, its default, "
         "on narrow AlexNet; elsewhere in our chunks, and no EG), and its time is shown where its result equals ours within "
-        f"{100 * EXACT:g} % (EG: different draws). On X-nets: X-Gradient, the other methods of one pass, IG and EG; of "
-        "narrow VGG16 and ResNet-50 only these."
+        f"{100 * EXACT:g} % (EG: different draws). On X-nets, and on "
+        "SqueezeNet here: the methods of one pass, IG and EG; of narrow VGG16 and ResNet-50 only the X-variants."
     ),
     differs="The paper prints no times. Ratios travel between machines of one kind, images per second do not.",
     protocols=PROTOCOLS,

@@ -17,6 +17,7 @@ from reproduce.context import Context
 from reproduce.datasets import DATASETS
 from reproduce.datasets.images import Images
 from reproduce.experiment import Experiment
+from reproduce.maps import Maps, homogeneous, maps_task
 from reproduce.nets import Net, by_training, net_task
 from reproduce.report import figures, style
 from reproduce.report.tables import Table, wide
@@ -25,7 +26,7 @@ from reproduce.study import Study
 from reproduce.tasks import Result, Task
 from xdnn import input_x_gradient, integrated_gradients
 from xdnn.metrics.accuracy import topk_hits
-from xdnn.metrics.agreement import mard_by_image
+from xdnn.metrics.agreement import mard_from_means, mean_differences
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,7 +40,9 @@ class Protocol:
     Attributes:
         images: test images whose classes are predicted.
         mard_images: the first of them, on which IG and Input x Gradient are compared.
-        confirm_images: the same on nets made homogeneous without training, where it is rounding; None: as many.
+        mapped_images: the first test images, of which ``table2`` makes IG's maps at this scale: of regular nets they are
+            compared there. 0: all are compared here.
+        confirm_images: the same on wrapped and converted nets, where it is rounding; None: as many.
         ig_steps: Gauss-Legendre points, zero baseline in normalised space (imagenet/val.py).
         mard_batch: part of the definition: MARD is a ratio of batch means (val.py's default).
         float64_images, float64_steps: one batch decides at 1e-9, and on X-nets the number of steps does not matter.
@@ -47,6 +50,7 @@ class Protocol:
 
     images: int
     mard_images: int
+    mapped_images: int = 0
     confirm_images: int | None = None
     ig_steps: int = 128
     mard_batch: int = 16
@@ -70,8 +74,9 @@ PROTOCOLS = {
         "smoke-squeezenet": Protocol(images=32, mard_images=16, confirm_images=4, ig_steps=16),
     },
     "embedded": {
-        "trained": Protocol(images=1_000, mard_images=80),
-        "open-photographs": Protocol(images=100, mard_images=64, confirm_images=8),
+        "trained": Protocol(images=1_000, mard_images=80, mapped_images=100),
+        "digits-on-photos/alexnet": Protocol(images=1_000, mard_images=80, mapped_images=250),
+        "open-photographs": Protocol(images=100, mard_images=64, mapped_images=32, confirm_images=6),
         "open-photographs-lite0": Protocol(images=100, mard_images=0),
     },
     "subset": {
@@ -109,23 +114,29 @@ METRICS = {  # name -> (label, unit, better)
 
 
 def tasks(context: Context, protocols: Mapping[str, Protocol]) -> list[Task[Net, Measurement]]:
-    return [
-        net_task(
-            context,
-            "table1",
-            net,
-            protocol,
-            measure,
-            Measurement,
-            seconds=15,
-            sharded=True,
-            costly=protocol.mard_images,
+    out = []
+    for net, protocol in context.nets(protocols):
+        mapped = 0 if homogeneous(net.variant) else min(protocol.mapped_images, protocol.images)
+        out.append(
+            net_task(
+                context,
+                "table1",
+                net,
+                protocol,
+                measure,
+                Measurement,
+                seconds=15,
+                needs=(maps_task(context, net, mapped),) if mapped else (),
+                sharded=True,
+                costly=protocol.mard_images,
+            )
         )
-        for net, protocol in context.nets(protocols)
-    ]
+    return out
 
 
-def measure(model: nn.Module, images: Images, protocol: Protocol, experiment: Experiment[Net, Protocol]) -> Measurement:
+def measure(
+    model: nn.Module, images: Images, protocol: Protocol, experiment: Experiment[Net, Protocol], *mapped: Maps
+) -> Measurement:
     """Accuracy on all images, MARD on those of the first ``mard_images`` that are among them."""
     device = experiment.device
     top1, top5 = [], []
@@ -137,21 +148,24 @@ def measure(model: nn.Module, images: Images, protocol: Protocol, experiment: Ex
     exact_by_making = experiment.about.variant in ("wrapped", "converted") and protocol.confirm_images is not None
     wanted = protocol.confirm_images if exact_by_making else protocol.mard_images
     compared = images.first(max(0, min(len(images), (wanted or 0) - images.start)))
-    gaps: list[float] = []
-    for inputs, targets in compared.batches(protocol.mard_batch, device):
-        gaps += gap(model, inputs, targets, protocol.ig_steps)
-        experiment.progress(0.9 * len(gaps) / len(compared))
+    known = [torch.tensor([made.difference, made.size])[:, : len(compared)] for made in mapped]
+    start = sum(part.shape[1] for part in known)
+    for inputs, targets in compared.part(start, len(compared)).batches(protocol.mard_batch, device):
+        known.append(gap(model, inputs, targets, protocol.ig_steps))
+        experiment.progress(0.9 * sum(part.shape[1] for part in known) / len(compared))
+    means = torch.cat(known, 1) if known else torch.empty(2, 0)
+    gaps = [part for batch in means.split(protocol.mard_batch, 1) for part in mard_from_means(*batch).tolist()]
     exact: list[float] = []
     if images.start == 0 and experiment.about.variant == "x":  # what rounding leaves of a difference that is none
         inputs, targets = next(images.batches(min(protocol.float64_images, len(images)), device))
-        exact = gap(model.double(), inputs.double(), targets, protocol.float64_steps)
+        exact = mard_from_means(*gap(model.double(), inputs.double(), targets, protocol.float64_steps)).tolist()
     return Measurement(top1, top5, gaps, exact)
 
 
-def gap(model: nn.Module, inputs: Tensor, targets: Tensor, steps: int) -> list[float]:
-    """What each image of one batch contributes to its MARD: unit-free, 0 where Input x Gradient is IG."""
+def gap(model: nn.Module, inputs: Tensor, targets: Tensor, steps: int) -> Tensor:
+    """Of each image mean |IG - Input x Gradient|, 0 where they are equal, and mean |IG|: (2, B), logits."""
     reference = integrated_gradients(model, inputs, targets, steps=steps)
-    return mard_by_image(reference, input_x_gradient(model, inputs, targets)).tolist()
+    return torch.stack(mean_differences(reference, input_x_gradient(model, inputs, targets))).cpu()
 
 
 def rows(results: Sequence[Result[Net, Measurement]]) -> pd.DataFrame:
@@ -174,9 +188,10 @@ def cost(group: Sequence[Result[Net, Measurement]], base: Sequence[Result[Net, M
 
     No share where the regular net makes no error.
     """
-    changes = {m: difference_interval(percent(group, m), percent(base, m)) for m in ("top1", "top5")}
-    found = {f"{metric}_change": interval for metric, interval in changes.items()}
-    errors, base_errors = (100 - np.array(percent(part, "top1")) for part in (group, base))
+    own, regular = ({m: np.array(percent(part, m)) for m in ("top1", "top5")} for part in (group, base))
+    regular = {m: values[:, : own[m].shape[1]] for m, values in regular.items()}  # a converted net sees fewer images
+    found = {f"{m}_change": difference_interval(own[m], regular[m]) for m in own}
+    errors, base_errors = 100 - own["top1"], 100 - regular["top1"]
     if base_errors.any():
         found["error_increase"] = ratio_interval(100 * (errors - base_errors), base_errors)
     return found

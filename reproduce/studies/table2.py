@@ -82,7 +82,7 @@ MODELS = (PAPER_MODELS, ("vgg16", "resnet50"))
 RELU6_MODELS, RELU_MODELS = (
     ("efficientnet_lite0",),
     ("squeezenet",),
-)  # came with weights; made homogeneous without training
+)  # came with weights; made homogeneous afterwards
 OF_MODELS = {MODELS[1]: "-others", RELU_MODELS: "-squeezenet"}  # in ids of claims
 RIVALS = ("gradient", "expected_gradients_1", "random")  # what else the paper's table has
 PRINTED = ("kpm", "knm", "kam", "ram")  # its columns

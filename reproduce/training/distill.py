@@ -1,31 +1,13 @@
 """A net trained to say what another one says, on few images and without their labels."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reproduce.datasets.images import Images
 from reproduce.tasks import Progress, no_progress
+from reproduce.training.recipe import Distillation
 from reproduce.training.supervised import WARM_UP, jittered
-
-
-@dataclass(frozen=True)
-class Distillation:
-    """How a student learns: AdamW without decay and a one-cycle schedule.
-
-    Attributes:
-        steps: updates.
-        batch: images of an update, drawn without replacement; all, where there are fewer.
-        learning_rate: the highest.
-        jitter: each image is mirrored in half of the cases, and each batch moved by up to so many px.
-    """
-
-    steps: int
-    batch: int
-    learning_rate: float
-    jitter: int
 
 
 def divergence(teacher: Tensor, student: Tensor) -> Tensor:

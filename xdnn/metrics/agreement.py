@@ -31,11 +31,22 @@ def mard_by_image(reference: Tensor, other: Tensor) -> Tensor:
     Raises:
         ValueError: an attribution that is not finite.
     """
-    whole, count = mard(reference, other), len(reference)
+    _check_finite(reference, other)
+    return mard_from_means(*mean_differences(reference, other))
+
+
+def mean_differences(reference: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+    """mean|A - B| and mean|A| over the entries of each image, (B,) each: all that MARD takes from an image."""
+    difference, size = (values.flatten(1).abs().mean(1) for values in (reference - other, reference))
+    return difference, size
+
+
+def mard_from_means(difference: Tensor, size: Tensor) -> Tensor:
+    """``mard_by_image`` of the images of one batch of which ``mean_differences`` is known. (B,)"""
+    size, count = size + MARD_EPSILON, len(size)
+    whole = difference.sum() / size.sum()
     if count == 1:
         return whole[None]
-    difference, size = (values.flatten(1).abs().mean(1) for values in (reference - other, reference))
-    size = size + MARD_EPSILON
     without = (difference.sum() - difference) / (size.sum() - size)
     effect = count * (whole - without)
     return whole + effect - effect.mean()
