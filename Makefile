@@ -20,7 +20,7 @@ RUN := --scale $(SCALE) --device $(DEVICE) --seeds $(SEEDS) $(ARGS)
 BENCH := --benchmark-enable --benchmark-storage
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce-all publish report compare data docs readme list test lint bench bench-check bench-history bench-record bench-self-test clean $(STUDIES)
+.PHONY: help setup reproduce-all publish report compare data docs readme list test lint bench bench-check bench-history bench-record bench-self-test peers clean $(STUDIES)
 
 help: ## show this
 	@echo "usage: make TARGET [SCALE=embedded|subset|paper|smoke] [DEVICE=cpu|cuda] [SEEDS=1] [ARGS='--workers 4']"
@@ -90,6 +90,9 @@ bench-check: setup ## passes, ratios and peak bytes against benchmarks/baseline.
 
 bench-history: setup ## compare the seconds of all kept runs of `make bench`
 	$(PY) -m pytest_benchmark --storage .cache/benchmarks compare --group-by=name --columns=min,median,rounds
+
+peers: setup ## IG against captum at 224 px on this machine, as a row of README (half an hour, idle; PEERS='alexnet resnet50')
+	$(PY) -m benchmarks.peers $(PEERS) --out results/published/peers
 
 bench-record: setup ## measure the baseline of bench-check again (ten repetitions)
 	$(PY) -m benchmarks.regression record

@@ -1,12 +1,14 @@
 """At 224 px, on the papers' architectures at full width: IG (128) of one image against captum's, X-Gradient of 16 against its bound.
 
-python -m benchmarks.peers [NET ...] [--out FOLDER]     writes FOLDER/peers.csv and peers.md; half an hour for all four nets
+python -m benchmarks.peers [NET ...] [--out FOLDER]     writes a table named after the CPU; half an hour for all four nets
+make peers                                              the same into results/published/peers, whose rows README shows
 
 captum is run at its best: each batch size and memory format is tried first, and the fastest is compared, interleaved with
 ours, which chooses its own chunks. A plain user's captum, on the net as it is built and all points at once where that fits,
 stands beside it.
 """
 
+import re
 import statistics
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -162,18 +164,21 @@ def over_bound(name: str, rounds: int) -> Compared:
 
 
 def write(lines: list[Compared], folder: Path) -> None:
+    """The table of this machine as CSV and Markdown, named after its CPU and threads."""
     rows = pd.DataFrame([asdict(one) for one in lines])
+    cpu, threads = lines[0].cpu, lines[0].threads
+    name = re.sub(r"[^a-z0-9]+", "-", f"{cpu} {threads} threads".lower()).strip("-")
     folder.mkdir(parents=True, exist_ok=True)
-    write_csv(rows, folder / "peers.csv")
+    write_csv(rows, folder / f"{name}.csv")
     shown = rows.drop(columns=["cpu", "threads"]).round(4).astype(object)
-    text = f"CPU: {rows['cpu'][0]}, {rows['threads'][0]} threads. `ratio`: their seconds over ours, median of the rounds.\n\n"
-    (folder / "peers.md").write_text(text + markdown(shown.where(shown.notna(), "")) + "\n")
+    text = f"CPU: {cpu}, {threads} threads. `ratio`: their seconds over ours, median of the rounds.\n\n"
+    (folder / f"{name}.md").write_text(text + markdown(shown.where(shown.notna(), "")) + "\n")
 
 
 def main(
     nets: Annotated[list[str] | None, typer.Argument(help="; ".join(PEER_BATCHES))] = None,
     rounds: Annotated[int, typer.Option(min=1, help="interleaved; the median of their ratios counts")] = 3,
-    out: Annotated[Path, typer.Option(help="folder of peers.csv and peers.md")] = ROOT / "results" / "peers",
+    out: Annotated[Path, typer.Option(help="folder of the table")] = ROOT / "results" / "peers",
 ) -> None:
     """Times as fast as captum, per net, then X-Gradient beside its bound; exit 1 where a result differs."""
     if unknown := set(nets or ()) - set(PEER_BATCHES):

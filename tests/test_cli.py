@@ -226,6 +226,18 @@ def test_publish_refuses_a_tree_that_differs_from_its_commit(monkeypatch):
         invoke("publish")
 
 
+def test_publish_writes_the_studies_that_are_named(tmp_path, monkeypatch):
+    from reproduce import provenance
+    from reproduce.cli import publish
+
+    monkeypatch.setattr(provenance, "changed_files", list)
+    monkeypatch.setattr(publish, "PUBLISHED", tmp_path / "published")
+    invoke("publish", "steps", "--scale", "smoke", "--cache", tmp_path / "cache", "--workers", 1)
+    assert {path.stem for path in (tmp_path / "published" / "smoke").glob("*.json")} == {"steps"}
+    with pytest.raises(UserError, match="unknown study 'step'; did you mean 'steps'"):
+        invoke("publish", "step")
+
+
 def test_changed_files_are_named_and_published_results_do_not_count(tmp_path, monkeypatch):
     from reproduce import provenance
 

