@@ -23,6 +23,7 @@ from reproduce.statistics import Interval, mean_interval, ratio_interval
 from reproduce.studies.table1 import gap
 from reproduce.study import Study
 from reproduce.tasks import Result, Task
+from xdnn.metrics.agreement import mard_from_means
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -79,7 +80,7 @@ def measure(model: nn.Module, images: Images, protocol: Protocol, experiment: Ex
             found[bits] = [
                 part
                 for inputs, targets in images.batches(protocol.mard_batch, experiment.device)
-                for part in gap(model, inputs, targets, protocol.ig_steps)
+                for part in mard_from_means(*gap(model, inputs, targets, protocol.ig_steps)).tolist()
             ]
         experiment.progress(len(found) / len(protocol.bits))
     return Measurement(found)

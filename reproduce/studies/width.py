@@ -33,7 +33,7 @@ class Protocol:
     Attributes:
         dataset: whose train split the nets are trained on.
         nets: architecture and channel multiplier of each; of each a regular net and its X-variant are trained.
-        accuracy: how they are measured: Table 1's protocol, whose results are shared where it has the same nets.
+        accuracy: how those are measured that Table 1 does not have at this scale; its results are taken for the others.
     """
 
     dataset: str
@@ -82,7 +82,8 @@ def missing(context: Context, protocol: Protocol) -> dict[str, str]:
 def tasks(context: Context, protocol: Protocol) -> list[Task[Net, Measurement]]:
     if missing(context, protocol):
         return []
-    accuracy = protocol.accuracy
+    theirs = {task.about: task for task in table1.tasks(context, table1.PROTOCOLS[context.scale.name])}
+    accuracy = replace(protocol.accuracy, mapped_images=0)
     if context.most_images is not None:
         accuracy = replace(accuracy, images=min(accuracy.images, context.most_images))
     out = []
@@ -90,7 +91,8 @@ def tasks(context: Context, protocol: Protocol) -> list[Task[Net, Measurement]]:
         for variant in ("regular", "x"):
             for number in range(context.seeds):
                 net = Net(model, variant, protocol.dataset, width, "trained", context.seed + number)
-                out.append(net_task(context, "width", net, accuracy, table1.measure, Measurement, seconds=10))
+                own = net_task(context, "width", net, accuracy, table1.measure, Measurement, seconds=10)
+                out.append(theirs.get(net, own))
     return out
 
 
