@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from xdnn import integrated_gradients
-from xdnn.chunking import ACTIVATION_NUMBERS, LARGEST_OUTPUT, _outputs, chunk_size, equal_parts
+from xdnn import allocator, integrated_gradients
+from xdnn.chunking import ACTIVATION_NUMBERS, FEWEST_RECYCLED, LARGEST_OUTPUT, _outputs, chunk_size, equal_parts
 from xdnn.memory_format import index_images, is_channels_last, match_format, suited_format, sum_first_axis
 from xdnn.metrics.faithfulness import infidelity
 from xdnn.metrics.insertion_deletion import insertion_deletion
@@ -17,13 +17,18 @@ from xdnn.passes import count_passes
 
 
 def test_chunks_are_bounded_by_the_largest_output_by_all_outputs_and_outweigh_the_weights(monkeypatch):
+    monkeypatch.setattr(allocator, "_kept", False)
     x = torch.zeros(3, 3, 224, 224)
     pixels = 224 * 224
     plain = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 2, 1)).eval()
-    deep = nn.Sequential(*[nn.Conv2d(3, 3, 1) for _ in range(20)]).eval()
+    deep = nn.Sequential(*[nn.Conv2d(3, 3, 1) for _ in range(41)]).eval()
     assert chunk_size(plain, x, None) == LARGEST_OUTPUT["cpu"] // (8 * pixels) == 20
-    assert chunk_size(deep, x, None) == ACTIVATION_NUMBERS["cpu"] // (21 * 3 * pixels) == 42
+    assert chunk_size(deep, x, None) == ACTIVATION_NUMBERS["cpu"] // (42 * 3 * pixels) == 42
     assert chunk_size(plain.double(), x.double(), None) == 2, "in float64 convolutions unfold their inputs"
+    monkeypatch.setattr(allocator, "_kept", True)
+    assert chunk_size(plain.double(), x.double(), None) == FEWEST_RECYCLED, "blocks of any size are recycled"
+    monkeypatch.setattr(allocator, "_kept", False)
+    plain = plain.float()
     assert chunk_size(plain, x, 5) == 5 and chunk_size(plain, x[:0], None) == 1
     with pytest.raises(ValueError, match="chunk must be >= 1"):
         chunk_size(plain, x, 0)
