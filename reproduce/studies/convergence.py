@@ -49,7 +49,7 @@ class Protocol:
     Attributes:
         images: test images that are explained.
         rules: of IG, keys of QUADRATURES.
-        eg: is EG measured? It takes three passes where all other rules take four.
+        eg: is EG measured, too?
         steps: of IG, and references of EG, each of which divides the largest.
         reference_steps: Gauss-Legendre steps of the IG that all others are held against; the paper's.
         reference_samples: references of the EG that the others are held against.

@@ -344,8 +344,8 @@ STUDY = Study(
         "test image that the net and its variant both classify rightly; the others are the first of the test images."
     ),
     differs=(
-        "Other pictures and nets than the paper's. Nets that came with their weights are made homogeneous without training: by "
-        "HomogeneousWrapper, or by removing their biases."
+        "Other pictures and nets than the paper's. Nets that came with their weights are made homogeneous afterwards: by "
+        "HomogeneousWrapper, or by removing their biases and fine-tuning the rest, as study conversion does."
     ),
     protocols=PROTOCOLS,
     tasks=tasks,
