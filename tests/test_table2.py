@@ -141,3 +141,13 @@ def test_the_table_has_a_line_for_each_method_and_the_net_itself():
     table = table2.table(table2.rows([result(variant("regular")), result(variant("x"))]))
     assert len(table) == 2 * (5 + 1)
     assert [line.entries[0] for line in table.lines][:6] == ["8", "40", "40", "40", "40", "2"]
+
+
+def test_a_converted_net_s_accuracy_is_that_on_images_it_has_not_learnt_from():
+    """Of 100 photographs it has learnt from the last 50, and classifies only those rightly."""
+    net = Net("squeezenet", "converted", "open-photographs", 1.0, "package", 0)
+    learnt = [False] * 50 + [True] * 50
+    found = result(net, x_gradient=BEST)
+    found = replace(found, value=replace(found.value, top1=learnt, top1_contrast=learnt))
+    row = one(table2.rows([found]), metric="top1")
+    assert (row["value"], row["n"]) == (0, 50)

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from reproduce.claims import Claim, Criterion, Kind, at_most, better, not_worse, select
 from reproduce.context import Context
+from reproduce.datasets import DATASETS
 from reproduce.datasets.images import Images
 from reproduce.experiment import Experiment
 from reproduce.maps import IG, LATER_METHODS, Maps, batch_size, homogeneous, maps_task, one_pass
 from reproduce.maps import Protocol as MapsProtocol
-from reproduce.nets import Net, by_training, net_task, test_images
+from reproduce.nets import Net, by_training, net_task, test_images, untaught
 from reproduce.report import figures, style
 from reproduce.report.tables import Column, Number, Table, wide
 from reproduce.statistics import Interval, difference_interval, exact, mean_interval
@@ -201,7 +202,15 @@ def mean_rows(ids: Mapping[str, object], group: Group) -> Iterator[Row]:
     yield row(one_pass(str(ids["variant"])), "distance", "", "lower", distance)
     for metric in ("top1", "top1_contrast"):
         hit = np.array([getattr(result.value, metric) for result in group])
+        if ids["variant"] == "converted":
+            hit = hit[:, : unlearnt(group[0].about, hit.shape[1])]
         yield row("", metric, "%", "higher", mean_interval(100.0 * hit))
+
+
+def unlearnt(net: Net, images: int) -> int:
+    """How many of a data set's ``images`` a converted net has not learnt from: its accuracy is that on these."""
+    conversion = DATASETS[net.dataset].conversion
+    return images if conversion is None or net.weights == "trained" else untaught(images, conversion)
 
 
 def row(
