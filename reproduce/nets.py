@@ -72,7 +72,7 @@ def training_task(context: "Context", net: Net) -> Task[Net, TrainedNet]:
     entry = DATASETS[net.dataset]
     recipe = entry.recipes.get(net.model, DEFAULT_RECIPE)
     data = {"images": context.data_key(net.dataset), "model": net_key(net)}
-    name = f"train {net.label}, {net.dataset}"
+    name = f"train {net.label}, width {net.width:g}, {net.dataset}"
     return Task(name, TrainedNet, train, net, recipe, data, seconds=entry.train_seconds)
 
 
