@@ -304,9 +304,9 @@ def figure(rows: pd.DataFrame, results: Sequence[Result[Net, Measurement]]) -> F
         part = rows[(rows["model"] == model) & (rows["dataset"] == dataset) & (rows["metric"] == metric)]
         draw(ax, part[part["rule"].isin(SHOWN)])
         if metric == "distance":
-            ax.set_title(f"{style.panel(model, dataset)}, n = {part['n'].max()} images")
+            ax.set_title(f"{style.panel(model, dataset)}\nn = {part['n'].max()} images")
         else:
-            ax.set_xlabel("steps or references = passes")
+            ax.set_xlabel("steps or references")
         if (model, dataset) == nets[0]:
             ax.set_ylabel(metrics[metric])
     looks = [style.variant(name) for name in dict.fromkeys(rows["variant"])]
