@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from reproduce.context import Context
 
 FETCHED = ("released", "torchvision")  # weights that come as a file of the manifest
+# What a study says of the images of converted nets.
+ON_OTHER_IMAGES = (
+    "A net that came with its weights and lost its biases is measured on the images that it was not fine-tuned on, here the "
+    "first half; differences from the regular net are taken on the same images."
+)
 
 Value = TypeVar("Value")
 Measure = Callable[..., Value]  # (model, images, protocol, experiment, *values of needs) -> value

@@ -15,7 +15,7 @@ from reproduce.claims import Claim, Kind, at_most, measured, select
 from reproduce.context import Context
 from reproduce.datasets.images import Images
 from reproduce.experiment import Experiment
-from reproduce.nets import Net, by_training, net_task
+from reproduce.nets import ON_OTHER_IMAGES, Net, by_training, net_task
 from reproduce.report import figures, style
 from reproduce.report.tables import Table, wide
 from reproduce.statistics import Interval, difference_interval, mean_interval
@@ -163,7 +163,8 @@ def figure(rows: pd.DataFrame, results: Sequence[Result[Net, Measurement]]) -> F
             ax.plot(line["factor"], line["value"], **drawn)
             ax.fill_between(line["factor"], line["low"], line["high"], color=look.color, alpha=0.15, lw=0)
         ax.invert_xaxis()
-        ax.set(title=f"{style.panel(model, dataset)}\nn = {of_net['n'].max()} images", xlabel="contrast factor")
+        count = " and ".join(f"{n}" for n in sorted(set(of_net["n"]), reverse=True))
+        ax.set(title=f"{style.panel(model, dataset)}\nn = {count} images", xlabel="contrast factor")
     axes[0].set(ylabel="Top-1 (%)", ylim=(0, 100))
     handles = {label: h for ax in axes for h, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
@@ -178,7 +179,7 @@ STUDY = Study(
     method=(
         f"The normalised input is multiplied by {FACTORS[0]}, {FACTORS[1]}, ..., {FACTORS[-1]}, without clipping; top-1 "
         "accuracy over the test images. Changes against factor 1, and differences from the regular net, are paired by "
-        "image. Intervals: 95 %, over images and, where there are several, trainings."
+        "image. Intervals: 95 %, over images and, where there are several, trainings. " + ON_OTHER_IMAGES
     ),
     differs="The paper shows AlexNet on ImageNet; its numbers per factor are not at hand, so nothing stands beside ours.",
     protocols=PROTOCOLS,

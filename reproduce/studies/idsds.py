@@ -19,7 +19,7 @@ from reproduce.context import Context
 from reproduce.datasets.images import Images
 from reproduce.experiment import Experiment
 from reproduce.maps import batch_size, homogeneous, one_pass
-from reproduce.nets import Net, TrainedNet, by_training, last_inputs, net_task
+from reproduce.nets import ON_OTHER_IMAGES, Net, TrainedNet, by_training, last_inputs, net_task
 from reproduce.report import figures, style
 from reproduce.report.tables import Table, wide
 from reproduce.statistics import Interval, difference_interval, exact, mean_interval
@@ -328,7 +328,8 @@ STUDY = Study(
         f"deletion: on the net as it is. IDSDS: on a net that was trained for {Protocol.epochs} epoch more, at "
         f"{RATE:g} of its learning rate, on images of which about {100 * SHARE:g} % lack a random patch; only nets whose training "
         "is ours are fine-tuned. On digits-on-photos the methods' ranking is held against average precision in the digit's "
-        "mask. Differences are paired over images; intervals: 95 %, over images and, where there are several, trainings."
+        "mask. Differences are paired over images; intervals: 95 %, over images and, where there are several, trainings. "
+        + ON_OTHER_IMAGES
     ),
     differs=(
         "The paper fine-tunes for 30 epochs on ImageNet. Where the side is no multiple of the grid its code leaves the last "

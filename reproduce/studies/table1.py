@@ -18,7 +18,7 @@ from reproduce.datasets import DATASETS
 from reproduce.datasets.images import Images
 from reproduce.experiment import Experiment
 from reproduce.maps import Maps, homogeneous, maps_task
-from reproduce.nets import Net, by_training, net_task
+from reproduce.nets import ON_OTHER_IMAGES, Net, by_training, net_task
 from reproduce.report import figures, style
 from reproduce.report.tables import Table, wide
 from reproduce.statistics import Interval, difference_interval, mean_interval, ratio_interval
@@ -266,7 +266,7 @@ STUDY = Study(
         f"normalised space, logit of the true class; in float64 one batch, {_PAPER.float64_steps} points, on X-nets only. "
         "Intervals: 95 %, over images, and over trainings where there are several. An image's part in MARD is what "
         "leaving it out of its batch changes; the mean of a batch's parts is its MARD. Increase of the error: change of the top-1 error "
-        "in percent of the regular net's."
+        f"in percent of the regular net's. {ON_OTHER_IMAGES}"
     ),
     differs=(
         "Other data and narrower nets, so the accuracies estimate nothing of the paper's. The paper's 1.2 % and 0.4 % for "
