@@ -7,7 +7,7 @@ from torch import nn
 
 from xdnn import input_x_gradient
 from xdnn.equivalent_networks import equivalent_network
-from xdnn.metrics.agreement import completeness_gap, mard, relative_l1
+from xdnn.metrics.agreement import completeness_gap, mard, mean_differences, relative_l1
 from xdnn.metrics.axioms import Subject, violations
 from xdnn.metrics.faithfulness import infidelity, max_sensitivity
 from xdnn.metrics.insertion_deletion import insertion_deletion
@@ -35,6 +35,8 @@ def test_attributions_are_refused_wherever_they_are_measured(net, batch, value):
     for measure in (
         lambda: mard(images, bad),
         lambda: mard(bad, images),
+        lambda: mean_differences(images, bad),
+        lambda: mean_differences(bad, images),
         lambda: relative_l1(images, bad),
         lambda: relative_l1(bad, images),
         lambda: completeness_gap(bad, torch.ones(4)),

@@ -251,7 +251,8 @@ def documents(published: Path, studies: Iterable[Listed]) -> dict[Path, dict[str
         published: folder of the published scales.
 
     Raises:
-        UserError: SCALE was not published by this version of the suite, or lacks a claim or study that is told of; no peers.
+        UserError: SCALE was not published by this version of the suite, or lacks a claim or study that is told of; no machine
+            was measured beside captum.
     """
     scales = {SCALE: published_records(published / SCALE)}
     for scale in LARGER:

@@ -31,12 +31,16 @@ def mard_by_image(reference: Tensor, other: Tensor) -> Tensor:
     Raises:
         ValueError: an attribution that is not finite.
     """
-    _check_finite(reference, other)
     return mard_from_means(*mean_differences(reference, other))
 
 
 def mean_differences(reference: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
-    """mean|A - B| and mean|A| over the entries of each image, (B,) each: all that MARD takes from an image."""
+    """mean|A - B| and mean|A| over the entries of each image, (B,) each: all that MARD takes from an image.
+
+    Raises:
+        ValueError: an attribution that is not finite.
+    """
+    _check_finite(reference, other)
     difference, size = (values.flatten(1).abs().mean(1) for values in (reference - other, reference))
     return difference, size
 
